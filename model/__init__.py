@@ -1,0 +1,1 @@
+"""The network: building it, its bundle (one safetensors file), and segmenting tiles."""

@@ -1,0 +1,1 @@
+"""The Beam application: configs, the graph, the tile store, outputs and the command line."""

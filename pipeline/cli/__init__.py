@@ -1,0 +1,1 @@
+"""The command `everyroof`: one file per subcommand."""
