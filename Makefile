@@ -1,0 +1,56 @@
+# Everything runs in one virtual environment, made on first use and reused after that.
+#   make test    tests                    make lint      format, lint, types, import contracts
+#   make venv    the environment alone    make format    rewrite the sources in the house format
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# The stamp carries a hash of what decides the environment, so that a checkout that only touches
+# file times installs nothing, and switching between two branches does.
+STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | tr ' ' '-')
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help venv test lint format constraints clean
+
+help:
+	@sed -n '/^# *make/s/^# *//p' Makefile
+
+venv: $(STAMP)
+
+$(STAMP):
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --editable '.[dev]'
+	rm -f $(VENV)/.installed-*
+	touch $@
+
+test: $(STAMP)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# The newest versions that fit together, resolved without installing anything.
+constraints: $(STAMP)
+	$(BIN)/python -m pip install --quiet --dry-run --ignore-installed --report .constraints.json \
+		--editable '.[dev]'
+	$(BIN)/python -c 'import json; \
+		found = [r["metadata"] for r in json.load(open(".constraints.json"))["install"]]; \
+		pins = [p["name"] + "==" + p["version"] for p in found if p["name"] != "everyroof"]; \
+		header = [line for line in open("constraints.txt") if line.startswith("#")]; \
+		pins.sort(key=str.lower); \
+		open("constraints.txt", "w").write("".join(header) + "\n".join(pins) + "\n")'
+	rm -f .constraints.json
+	git --no-pager diff --stat -- constraints.txt
+
+clean:
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis \
+		.import_linter_cache
+	find geo model pipeline tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
