@@ -1,0 +1,95 @@
+"""Files that appear whole or not at all.
+
+A file is written under a temporary name in the folder of the final one, flushed to the disk, and
+renamed: whoever looks at the final name, after a crash too, finds the old file, the new, or none.
+"""
+
+import contextlib
+import logging
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+_LEFTOVER_NAME = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{16}\.tmp", re.DOTALL)
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A temporary name to write to, renamed to `path` when the block ends without an error.
+
+    The temporary name starts with a dot and ends in `.tmp`, so that no pattern such as `*.parquet`
+    finds it; programs that go by the extension must be told the format. An existing file is
+    replaced. Safe for several processes at once: each has a name of its own, the last rename wins.
+
+    Args:
+        path: the final name; its folder must exist.
+
+    Yields:
+        A name in the same folder that does not exist yet; the block has to create the file.
+
+    Raises:
+        FileNotFoundError: if the block did not create the file.
+        OSError: if the file cannot be written, flushed or renamed; `path` is then unchanged.
+    """
+    final = Path(path)
+    temporary = final.with_name(f".{final.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        yield temporary
+        if not temporary.exists():
+            raise FileNotFoundError(f"{final} was not written: nothing was put at {temporary}")
+        _flush(temporary, os.O_RDWR)
+        temporary.replace(final)
+    except BaseException:
+        # A failing clean-up must not hide why the writing failed.
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+    _flush(final.parent, os.O_RDONLY)
+
+
+def write_atomically(path: str | os.PathLike[str], data: bytes | str) -> None:
+    """Write a whole file, text as UTF-8, so that it appears at once.
+
+    Raises:
+        OSError: if it cannot be written; `path` is then unchanged.
+    """
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+def leftovers(folder: str | os.PathLike[str]) -> list[Path]:
+    """Temporary files in a folder (not below it), of writers at work or killed, sorted by name.
+
+    Only for a folder that nobody writes to now may the caller remove them.
+    """
+    return sorted(entry for entry in Path(folder).iterdir() if is_leftover(entry))
+
+
+def is_leftover(path: str | os.PathLike[str]) -> bool:
+    """Whether a name is one that `atomic_path` gives to unfinished files."""
+    return _LEFTOVER_NAME.fullmatch(Path(path).name) is not None
+
+
+def _flush(path: Path, flags: int) -> None:
+    """Have the system put a file, or a folder's names, on the disk."""
+    is_folder = flags == os.O_RDONLY
+    try:
+        descriptor = os.open(path, flags)
+    except OSError:
+        # Windows opens no folders: there the rename itself is all that can be had.
+        if is_folder and os.name == "nt":
+            return
+        raise
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some network and FUSE disks cannot flush folders; the file itself is flushed by then.
+        if not is_folder:
+            raise
+        logger.debug("cannot flush folder %s: %s", path, error)
+    finally:
+        os.close(descriptor)
