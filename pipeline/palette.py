@@ -1,0 +1,24 @@
+"""Colours of the pictures and the report; colour-blind eyes tell them apart too (Okabe-Ito)."""
+
+STATUS_COLOURS = {
+    "ok": "#0072B2",
+    "empty": "#A6CEE3",
+    "nodata": "#C9C9C9",
+    "failed": "#D55E00",
+    "planned": "#56B4E9",
+}
+"""Fill of a tile by its status; `planned` is for tiles that have not run."""
+STATUS_WORDS = {
+    "ok": "buildings found",
+    "empty": "no building",
+    "nodata": "no valid pixel",
+    "failed": "failed",
+    "planned": "planned",
+}
+"""What a status means, in two words."""
+STATUS_ORDER = ("failed", "ok", "planned", "empty", "nodata")
+"""What a status outweighs where many tiles share one mark: the first that occurs is shown."""
+AREA_COLOUR = "#CC79A7"
+"""Outline of the area of interest."""
+IMAGE_COLOUR = "#7A5C00"
+"""Outline of an image."""
