@@ -1,0 +1,150 @@
+"""What has to be known of a whole image before any tile of it is read: fill and value range."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from geo.errors import RasterError
+from geo.fill_areas import FillAreas, find_fill
+from geo.grid import PixelWindow
+from geo.image_levels import Level, coarse_level
+from geo.image_reader import ImageReader
+from geo.images import ImageInfo
+from geo.raster_config import RasterConfig
+from geo.source_pixels import level_windows, read_values
+from geo.value_scaling import ValueScaling, percentile_scaling
+
+Uint8Array = npt.NDArray[np.uint8]
+
+MAX_CELLS = 1 << 22
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageProfile:
+    """Facts of a whole image, of one version and for one configuration.
+
+    Attributes:
+        version: version of the image that it was made from.
+        fill: where the image may have fill; None if it has none.
+        scaling: how values become 8 bit; None: they are.
+    """
+
+    version: str
+    fill: FillAreas | None
+    scaling: ValueScaling | None
+
+
+def profile_image(
+    info: ImageInfo, config: RasterConfig, reader: ImageReader | None = None
+) -> ImageProfile:
+    """Look at a whole image once, streamed in bounded memory.
+
+    The image is read from its coarsest overview of more than four million pixels (three times if
+    it is not 8 bit: fill, then two passes for the percentiles).
+
+    Args:
+        info: the image.
+        config: fill colours, value range.
+        reader: reads the file; None: one of its own.
+
+    Raises:
+        RasterError: if the image cannot be read.
+    """
+    if reader is None:
+        with ImageReader() as own_reader:
+            return profile_image(info, config, own_reader)
+    level = coarse_level(info, MAX_CELLS)
+    fill = None
+    if config.nodata_colours:
+        fill = find_fill(info, level, _values_of_windows(reader, info, level), config)
+        fill = fill if fill.packed.any() else None
+    return ImageProfile(
+        version=info.version, fill=fill, scaling=_scaling(reader, info, level, fill, config)
+    )
+
+
+def _values_of_windows(
+    reader: ImageReader, info: ImageInfo, level: Level
+) -> Iterator[tuple[PixelWindow, npt.NDArray[Any], Uint8Array | None]]:
+    for window in level_windows(info, level):
+        yield window, *read_values(reader, info, level, _base(level, window), None)
+
+
+def _base(level: Level, window: PixelWindow) -> PixelWindow:
+    return PixelWindow(
+        window.col_off * level.box_cols,
+        window.row_off * level.box_rows,
+        window.width * level.box_cols,
+        window.height * level.box_rows,
+    )
+
+
+def _scaling(
+    reader: ImageReader,
+    info: ImageInfo,
+    level: Level,
+    fill: FillAreas | None,
+    config: RasterConfig,
+) -> ValueScaling | None:
+    num_bands = len(info.bands)
+    if config.value_range is not None:
+        low, high = config.value_range
+        return ValueScaling(low=np.full(num_bands, low), high=np.full(num_bands, high))
+    if info.dtype == "uint8":
+        return None
+
+    def samples() -> Iterator[tuple[npt.NDArray[Any], Uint8Array | None]]:
+        for window in level_windows(info, level):
+            yield read_values(reader, info, level, _base(level, window), fill)
+
+    return percentile_scaling(samples, num_bands, config.value_percentiles)
+
+
+def save_profile(profile: ImageProfile, path: str) -> None:
+    """Write a profile as .npz: whole or not at all.
+
+    Args:
+        profile: the profile.
+        path: file to write; an existing one is replaced.
+    """
+    arrays: dict[str, Any] = {"version": profile.version}
+    for name in ("fill", "scaling"):
+        part = getattr(profile, name)
+        if part is not None:
+            arrays |= {f"{name}.{key}": value for key, value in vars(part).items()}
+    handle, temporary = tempfile.mkstemp(suffix=".part", dir=os.path.dirname(path) or ".")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez_compressed(file, **arrays)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def load_profile(path: str) -> ImageProfile:
+    """Read a profile.
+
+    Raises:
+        RasterError: if the file is not a profile.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            parts: dict[str, dict[str, Any]] = {"fill": {}, "scaling": {}}
+            for key in arrays.files:
+                name, _, field = key.partition(".")
+                if field:
+                    value = arrays[key]
+                    parts[name][field] = value if value.ndim else value.item()
+            return ImageProfile(
+                version=str(arrays["version"]),
+                fill=FillAreas(**parts["fill"]) if parts["fill"] else None,
+                scaling=ValueScaling(**parts["scaling"]) if parts["scaling"] else None,
+            )
+    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+        raise RasterError(f"{path} is no image profile ({error}); remove it") from error

@@ -1,0 +1,62 @@
+"""The version of an image's content: what a stored tile depends on."""
+
+import hashlib
+import os
+
+import numpy as np
+import numpy.typing as npt
+import rasterio
+from rasterio.windows import Window
+
+from geo.gdal import is_local_file
+
+_END_BYTES = 1 << 16
+_SAMPLE_PX = 512
+
+
+def content_version(path: str, dataset: rasterio.DatasetReader) -> str:
+    """A hash that changes when the image does, without reading all of it.
+
+    Local files, sidecars and the sources of a VRT included, enter with their size, modification
+    time and first and last 64 KiB; anything else (object stores, archives) with its tags and
+    the pixels of a coarse view. The path itself does not enter.
+
+    Args:
+        path: what the dataset was opened from.
+        dataset: the open image.
+
+    Returns:
+        32 hexadecimal digits.
+    """
+    digest = hashlib.sha256()
+    facts = (dataset.driver, dataset.width, dataset.height, dataset.count, dataset.dtypes)
+    digest.update(repr((facts, tuple(dataset.transform), dataset.nodatavals)).encode())
+    files = [path] if is_local_file(path) else []
+    files = list({os.path.realpath(f) for f in [*files, *dataset.files] if os.path.isfile(f)})
+    for file in sorted(files, key=os.path.basename):
+        _hash_file(digest, file)
+    if not files:
+        digest.update(repr(sorted(dataset.tags().items())).encode())
+        digest.update(_sample(dataset).tobytes())
+    return digest.hexdigest()[:32]
+
+
+def _sample(dataset: rasterio.DatasetReader) -> npt.NDArray[np.generic]:
+    """A coarse view of band 1 where overviews make that cheap, else its middle."""
+    height, width = min(dataset.height, _SAMPLE_PX), min(dataset.width, _SAMPLE_PX)
+    if dataset.overviews(1):
+        sample = dataset.read(1, out_shape=(height, width))
+    else:
+        left, top = (dataset.width - width) // 2, (dataset.height - height) // 2
+        sample = dataset.read(1, window=Window(left, top, width, height))
+    return np.asarray(sample)
+
+
+def _hash_file(digest: "hashlib._Hash", path: str) -> None:
+    with open(path, "rb") as file:
+        stat = os.fstat(file.fileno())
+        digest.update(repr((stat.st_size, stat.st_mtime_ns)).encode())
+        digest.update(file.read(_END_BYTES))
+        if stat.st_size > _END_BYTES:
+            file.seek(max(_END_BYTES, stat.st_size - _END_BYTES))
+            digest.update(file.read(_END_BYTES))
