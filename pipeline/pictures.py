@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
-from geo.grid import METRES_PER_DEGREE, PixelWindow
+from geo.grid import METRES_PER_DEGREE, PixelWindow, unwrap_longitude
 from geo.polygons import PolygonArray
 from pipeline.palette import (
     AREA_COLOUR,
@@ -101,10 +101,12 @@ def draw_cover(
         raise ValueError("nothing to draw: there are neither tiles nor images")
     from matplotlib.collections import PolyCollection
 
-    extent = _lonlat_extent([tile.outline for tile in tiles] + [ring for _, ring in images])
+    outlines, image_rings = _without_jump([tile.outline for tile in tiles], [r for _, r in images])
+    images = [(name, ring) for (name, _), ring in zip(images, image_rings, strict=True)]
+    extent = _lonlat_extent(outlines + image_rings)
     figure, axes = _map_axes(extent)
     for status in reversed(STATUS_ORDER):
-        rings = [tile.outline for tile in tiles if tile.status == status]
+        rings = [o for tile, o in zip(tiles, outlines, strict=True) if tile.status == status]
         if rings:
             style: dict[str, Any] = {"facecolor": STATUS_COLOURS[status], "edgecolor": _PAPER}
             hatch = "////" if status == "failed" else None
@@ -116,7 +118,7 @@ def draw_cover(
     for _, ring in images:
         _add_map_line(axes, ring, IMAGE_COLOUR, 1.5)
     if aoi is not None:
-        for ring in _rings_of(aoi):
+        for ring in _without_jump(outlines + image_rings, list(_rings_of(aoi)))[1]:
             _add_map_line(axes, ring, AREA_COLOUR, 2.2, "--")
     _label_images(axes, images)
     _add_scale_bar(axes, extent)
@@ -333,6 +335,22 @@ def _map_axes(extent: tuple[float, float, float, float]) -> tuple["Figure", "Axe
     for side in axes.spines.values():
         side.set_color("#BBBBBB")
     return figure, axes
+
+
+def _without_jump(
+    first: Sequence[Float64Array], second: Sequence[Float64Array]
+) -> tuple[list[Float64Array], list[Float64Array]]:
+    """Rings on both sides of the antimeridian brought next to each other, each in one piece."""
+    middles = [float(ring[:, 0].mean()) for ring in (*first, *second)]
+    # A value that occurs: the mean of two on both sides would be half the earth away.
+    known = sorted(middles[: len(first) or None])
+    near = known[len(known) // 2]
+    shifts = unwrap_longitude(middles, near) - middles
+    moved = [
+        np.stack([ring[:, 0] + by, ring[:, 1]], axis=1)
+        for ring, by in zip((*first, *second), shifts, strict=True)
+    ]
+    return moved[: len(first)], moved[len(first) :]
 
 
 def _lonlat_extent(rings: Iterable[Float64Array]) -> tuple[float, float, float, float]:

@@ -155,3 +155,14 @@ def test_a_cover_of_one_image_and_no_tile_is_drawn_and_of_nothing_is_not(tmp_pat
 )
 def test_scale_bars_have_round_lengths(value, expected):
     assert round_down(value) == pytest.approx(expected)
+
+
+def test_a_cover_across_the_antimeridian_is_in_one_piece(tmp_path):
+    east = np.array([[-179.99, 0.0], [-179.9, 0.0], [-179.9, 0.1], [-179.99, 0.1], [-179.99, 0.0]])
+    west = east * (-1, 1)
+    draw_cover(tmp_path / "cover.png", [CoverTile(outline=west), CoverTile(outline=east)])
+    colour = [
+        round(0.8 * v + 0.2 * w) for v, w in zip((86, 180, 233), (244, 244, 241), strict=True)
+    ]
+    shown = "#" + "".join(f"{v:02X}" for v in colour)
+    assert _share(_read(tmp_path / "cover.png"), shown, 6) > 0.3
