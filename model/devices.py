@@ -1,0 +1,103 @@
+"""Where and in which number type a network runs, and what its bits depend on there."""
+
+import platform
+from typing import Any, Literal
+
+import torch
+
+from model.errors import SegmentError
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Precision = Literal["auto", "bf16", "fp16", "fp32"]
+
+DTYPES: dict[str, torch.dtype] = {
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+    "fp32": torch.float32,
+}
+# A resnet18 U-Net in bf16 takes about 500 bytes per input pixel at its peak; larger encoders two to
+# three times that.
+_GPU_BYTES_PER_PIXEL = 1500
+_MAX_GPU_BATCH = 16
+
+
+def pick_device(device: Device) -> torch.device:
+    """The device to use; `auto` takes CUDA, then MPS, then the CPU.
+
+    Raises:
+        SegmentError: if the device is not there.
+    """
+    available = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if device == "auto":
+        device = "cuda" if available["cuda"] else "mps" if available["mps"] else "cpu"
+    if not available[device]:
+        there = ", ".join(name for name, is_there in available.items() if is_there)
+        raise SegmentError(f"device = {device!r} is not available here; available: {there}")
+    return torch.device(device)
+
+
+def pick_precision(precision: Precision, device: torch.device) -> str:
+    """The number type to use: `bf16`, `fp16` or `fp32`.
+
+    `auto` takes bf16 on CPUs with instructions for it (elsewhere it is emulated and slower than
+    fp32) and on GPUs from Ampere on, fp16 on older GPUs, else fp32.
+
+    Raises:
+        SegmentError: for fp16 on a CPU, which is neither fast nor as exact as bf16.
+    """
+    if precision == "fp16" and device.type == "cpu":
+        raise SegmentError("precision = 'fp16' is for GPUs; use bf16, fp32 or auto on a CPU")
+    if precision != "auto":
+        return precision
+    if device.type == "cpu":
+        return "bf16" if has_native_bf16() else "fp32"
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    return "fp32"
+
+
+def has_native_bf16() -> bool:
+    """Whether the CPU multiplies bf16 in hardware and torch uses it (AVX-512 BF16 or AMX)."""
+    # oneDNN emulates bf16 on any AVX-512 CPU, so its own answer (_is_mkldnn_bf16_supported) is no
+    # help.
+    is_capable = _cpu_has("_is_avx512_bf16_supported") or _cpu_has("_is_amx_tile_supported")
+    return is_capable and bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+
+
+def _cpu_has(question: str) -> bool:
+    """An answer of `torch.cpu`; False where this torch does not know the question."""
+    ask = getattr(torch.cpu, question, None)
+    return ask is not None and bool(ask())
+
+
+def default_batch_size(device: torch.device, input_px: int) -> int:
+    """Windows per batch where none is configured.
+
+    On a CPU one: larger batches are no faster and need more memory. On a GPU what fits into half of
+    its memory (the whole, not what is free now, so that equal machines use equal batches).
+    """
+    if device.type != "cuda":
+        return 1
+    total_bytes = torch.cuda.get_device_properties(device).total_memory
+    fitting = total_bytes // 2 // (input_px * input_px * _GPU_BYTES_PER_PIXEL)
+    return max(1, min(_MAX_GPU_BATCH, 1 << (int(fitting).bit_length() - 1 if fitting else 0)))
+
+
+def device_fingerprint(device: torch.device) -> dict[str, Any]:
+    """What the bits of a result depend on at this device: kind, instruction set, libraries."""
+    fingerprint: dict[str, Any] = {"device": device.type, "torch": torch.__version__}
+    if device.type == "cpu":
+        fingerprint["capability"] = torch.backends.cpu.get_cpu_capability()
+        fingerprint["machine"] = platform.machine()
+        fingerprint["native_bf16"] = has_native_bf16()
+        fingerprint["amx"] = _cpu_has("_is_amx_tile_supported")
+    elif device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        fingerprint["capability"] = f"sm_{properties.major}{properties.minor}"
+        fingerprint["device_name"] = properties.name
+        fingerprint["cudnn"] = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+    return fingerprint

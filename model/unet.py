@@ -1,0 +1,131 @@
+"""Networks from their configs: U-Nets of segmentation-models-pytorch, and a registry for others."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from torch import nn
+
+from model.errors import NetworkError
+from model.pixel_net import ColourNet
+
+MAX_ENCODER_DEPTH = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig:
+    """What has to be known to build a network; its weights come from a bundle or from training."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    architecture: str = "unet"
+    """`unet`, `colour` (see `model.pixel_net`), or a name given to `register_architecture`."""
+    in_channels: int = 3
+    """Number of bands."""
+    encoder: str = "resnet34"
+    """U-Net: encoder, any name that segmentation-models-pytorch knows."""
+    encoder_depth: int = 5
+    """U-Net: how often the encoder halves the image, 3 to 5."""
+    decoder_channels: tuple[int, ...] = (256, 128, 64, 32, 16)
+    """U-Net: channels of the decoder's blocks, one for each level of the encoder."""
+    decoder_attention: Literal["none", "scse"] = "none"
+    """U-Net: attention in the decoder."""
+    decoder_interpolation: Literal["nearest", "bilinear"] = "nearest"
+    """U-Net: how the decoder doubles the image."""
+    num_colours: int = 1
+    """Colour network: number of roof colours."""
+    kernel_px: int = 1
+    """Colour network: side of the mean, odd."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if self.architecture not in _ARCHITECTURES:
+            known = ", ".join(sorted(_ARCHITECTURES))
+            raise ValueError(
+                f"architecture = {self.architecture!r} is unknown; this version knows {known}"
+            )
+        for name in ("in_channels", "num_colours", "kernel_px"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} = {getattr(self, name)}; expected at least 1")
+        if self.kernel_px % 2 == 0:
+            raise ValueError(f"kernel_px = {self.kernel_px}; expected an odd number")
+        if not 3 <= self.encoder_depth <= MAX_ENCODER_DEPTH:
+            raise ValueError(f"encoder_depth = {self.encoder_depth}; expected 3 to 5")
+        if len(self.decoder_channels) != self.encoder_depth or min(self.decoder_channels) < 1:
+            raise ValueError(
+                f"decoder_channels = {list(self.decoder_channels)}; expected "
+                f"{self.encoder_depth} positive numbers, one for each level of the encoder"
+            )
+
+    @property
+    def stride_px(self) -> int:
+        """The sides of a network input must be a multiple of this."""
+        return _ARCHITECTURES[self.architecture].stride_px(self)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """How to build one kind of network.
+
+    Attributes:
+        build: config to module. The module maps normalised images (N, bands, H, W) to logits
+            (N, 1, H, W); it must not download anything.
+        stride_px: config to the number that the sides of an input must be a multiple of.
+    """
+
+    build: Callable[[NetworkConfig], nn.Module]
+    stride_px: Callable[[NetworkConfig], int]
+
+
+def register_architecture(name: str, architecture: Architecture) -> None:
+    """Make a further kind of network known under a name; a known name is replaced."""
+    _ARCHITECTURES[name] = architecture
+
+
+def build_network(config: NetworkConfig, *, encoder_weights: str | None = None) -> nn.Module:
+    """Build a network.
+
+    Args:
+        config: what to build.
+        encoder_weights: `imagenet` or another set that the encoder offers (a download), for
+            training; None leaves the weights random and never touches the network.
+
+    Raises:
+        NetworkError: if the encoder is unknown or cannot be built like this.
+    """
+    if config.architecture == "unet":
+        return _build_unet(config, encoder_weights)
+    return _ARCHITECTURES[config.architecture].build(config)
+
+
+def _build_unet(config: NetworkConfig, encoder_weights: str | None = None) -> nn.Module:
+    # Here, since the import takes seconds and the colour network does without.
+    import segmentation_models_pytorch as smp
+
+    attention = None if config.decoder_attention == "none" else config.decoder_attention
+    try:
+        return smp.Unet(
+            config.encoder,
+            encoder_depth=config.encoder_depth,
+            encoder_weights=encoder_weights,
+            decoder_channels=config.decoder_channels,
+            decoder_attention_type=attention,
+            decoder_interpolation=config.decoder_interpolation,
+            in_channels=config.in_channels,
+            classes=1,
+        )
+    except (KeyError, ValueError, RuntimeError) as error:
+        reason = str(error.args[0] if error.args else error)[:200]
+        raise NetworkError(
+            f"no U-Net can be built with encoder {config.encoder!r}, depth "
+            f"{config.encoder_depth}, {config.in_channels} bands: {reason}"
+        ) from error
+
+
+_ARCHITECTURES: dict[str, Architecture] = {
+    "unet": Architecture(build=_build_unet, stride_px=lambda config: 2**config.encoder_depth),
+    "colour": Architecture(
+        build=lambda config: ColourNet(config.in_channels, config.num_colours, config.kernel_px),
+        stride_px=lambda config: 1,
+    ),
+}

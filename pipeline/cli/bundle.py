@@ -1,0 +1,150 @@
+"""`everyroof bundle`: make bundles of plain weights, and look into them."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+@click.group(name="bundle")
+def bundle_group() -> None:
+    """Make and inspect bundles: weights with all that is needed to use them."""
+
+
+def _numbers(_context: click.Context, _parameter: click.Parameter, text: str) -> tuple[float, ...]:
+    """One number, or one for each band with commas between."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise click.BadParameter(
+            f"{text!r}; expected a number, or several like 0.4,0.4,0.5"
+        ) from error
+
+
+@bundle_group.command(name="import")
+@click.argument("state_dict", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--name", default=None, help="Name of the model.  [default: OUT without its suffix]")
+@click.option("--encoder", required=True, help="Encoder of the U-Net, for example resnet18.")
+@click.option("--encoder-depth", default=5, show_default=True, help="Levels of the encoder.")
+@click.option("--bands", default="red,green,blue", show_default=True, help="Order of the bands.")
+@click.option("--gsd", "gsd_m", type=float, required=True, help="Pixel size in metres.")
+@click.option(
+    "--mean",
+    default="0.485,0.456,0.406",
+    show_default=True,
+    callback=_numbers,
+    help="Subtracted from level / 255; one value, or one a band.",
+)
+@click.option(
+    "--std",
+    default="0.229,0.224,0.225",
+    show_default=True,
+    callback=_numbers,
+    help="Divides what is left; one value, or one a band.",
+)
+@click.option("--threshold", default=0.5, show_default=True, help="Probability of a building.")
+@click.option(
+    "--erosion",
+    "erosion_px",
+    default=0,
+    show_default=True,
+    help="Erosion of the training labels in pixels; detections are grown back by it.",
+)
+@click.option("--window", "window_px", default=1024, show_default=True, help="Core in pixels.")
+@click.option("--margin", "margin_px", default=128, show_default=True, help="Margin in pixels.")
+@click.option("--data", default=None, help="Provenance: what the weights were trained on.")
+@click.option("--licence", default=None, help="Provenance: licence of the weights.")
+@click.option("--source", default=None, help="Provenance: where the weights come from.")
+@click.option("--created", default=None, help="Provenance: when the weights were trained.")
+@click.option("--overwrite", is_flag=True, help="Replace OUT where it exists.")
+def import_bundle(state_dict: Path, out: Path, overwrite: bool, **options: Any) -> None:
+    """Make a bundle OUT of the weights of a U-Net in STATE_DICT.
+
+    STATE_DICT is a safetensors file with the tensors of segmentation_models_pytorch.Unet. They are
+    taken over as they are; every one must fit the encoder given.
+    """
+    # Here, since torch takes seconds to import.
+    from geo.errors import EveryroofError
+    from model.bundle import read_state_dict, save_bundle
+
+    if out.exists() and not overwrite:
+        raise click.ClickException(f"{out} exists; choose another name or add --overwrite")
+    try:
+        meta = _make_meta(state_dict, out, options)
+        sha256 = save_bundle(out, meta, read_state_dict(state_dict))
+    except (EveryroofError, ValueError) as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"{out}: {meta.name}, {out.stat().st_size / 1e6:.1f} MB, sha256 {sha256}")
+
+
+def _make_meta(state_dict: Path, out: Path, options: dict[str, Any]) -> Any:
+    """`BundleMeta` of the options."""
+    from model.bundle import BundleMeta
+    from model.unet import NetworkConfig
+
+    bands = tuple(options["bands"].split(","))
+    depth = options["encoder_depth"]
+    provenance = {key: options[key] for key in ("data", "licence", "source", "created")}
+    return BundleMeta(
+        name=options["name"] or out.stem,
+        network=NetworkConfig(
+            encoder=options["encoder"],
+            encoder_depth=depth,
+            decoder_channels=NetworkConfig().decoder_channels[-depth:],
+            in_channels=len(bands),
+        ),
+        bands=bands,
+        mean=_per_band(options["mean"], len(bands)),
+        std=_per_band(options["std"], len(bands)),
+        **{
+            key: options[key]
+            for key in ("gsd_m", "threshold", "erosion_px", "window_px", "margin_px")
+        },
+        provenance={"imported_from": state_dict.name}
+        | {key: value for key, value in provenance.items() if value is not None},
+    )
+
+
+def _per_band(values: tuple[float, ...], num_bands: int) -> tuple[float, ...]:
+    """One value repeated for every band; several as they are."""
+    return values * num_bands if len(values) == 1 else values
+
+
+@bundle_group.command(name="show")
+@click.argument("path", metavar="FILE", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
+@click.option("--check", is_flag=True, help="Load and check every tensor, too.")
+def show_bundle(path: Path, as_json: bool, check: bool) -> None:
+    """Print what a bundle says about itself."""
+    from geo.errors import EveryroofError
+    from model.bundle import load_bundle, read_meta
+
+    try:
+        meta = read_meta(path)
+        sha256 = load_bundle(path).sha256 if check else None
+    except EveryroofError as error:
+        raise click.ClickException(str(error)) from error
+    fields = dataclasses.asdict(meta) | {"file_bytes": path.stat().st_size}
+    if sha256 is not None:
+        fields["sha256"] = sha256
+    if as_json:
+        click.echo(json.dumps(fields, indent=2, ensure_ascii=False))
+        return
+    for name, value in _flat_fields(fields):
+        click.echo(f"{name:<28} {value}")
+
+
+def _flat_fields(fields: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Nested fields as rows of name and text."""
+    rows: list[tuple[str, str]] = []
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            rows += _flat_fields(value, f"{prefix}{name}.")
+        elif isinstance(value, tuple):
+            rows.append((prefix + name, ", ".join(str(item) for item in value) or "none"))
+        else:
+            rows.append((prefix + name, str(value)))
+    return rows
