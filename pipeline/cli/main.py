@@ -1,0 +1,68 @@
+"""The command `everyroof`; subcommands are imported only when called, so that --help is instant."""
+
+import importlib
+import sys
+
+import click
+
+_COMMANDS = {
+    "run": ("pipeline.cli.run:run_command", "Turn imagery into footprints."),
+    "plan": ("pipeline.cli.plan:plan_command", "Say what a run would do: tiles, time, size."),
+    "inspect": ("pipeline.cli.inspect:inspect_command", "Show what a result holds."),
+    "explain": ("pipeline.cli.explain:explain_command", "Draw every stage of one tile."),
+    "evaluate": ("pipeline.cli.evaluate:evaluate_command", "Score footprints against labels."),
+    "bundle": ("pipeline.cli.bundle:bundle_group", "Make and show bundles (network + metadata)."),
+}
+
+
+class _LazyGroup(click.Group):
+    """A group that knows its commands' names and help without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module, name = _COMMANDS[cmd_name][0].split(":")
+        command = getattr(importlib.import_module(module), name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="everyroof", prog_name="everyroof")
+def cli() -> None:
+    r"""Building footprints from satellite and aerial imagery.
+
+    \b
+    everyroof run --image X.tif --out DIR --model BUNDLE    one image, no configuration
+    everyroof run CONFIG                                    everything, from a YAML file
+    """
+
+
+def main() -> None:
+    """Entry of the console script."""
+    try:
+        cli(standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except Exception as error:  # noqa: BLE001 - decides how much of it a person should see
+        _show_error(error)
+
+
+def _show_error(error: Exception) -> None:
+    names = {cls.__name__ for cls in type(error).__mro__}
+    if "EveryroofError" not in names:
+        raise error
+    click.echo(f"everyroof: {error}", err=True)
+    sys.exit(2)

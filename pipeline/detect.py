@@ -1,0 +1,317 @@
+"""DetectBuildings: tiles -> finished tiles in the store; read, segment and trace fused.
+
+No pixel ever crosses a shuffle. While the network works on one tile, a thread reads the next and
+another traces and stores the last, so that the network does not wait.
+"""
+
+import dataclasses
+import logging
+import os
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.transforms.window import GlobalWindow
+from apache_beam.utils.shared import Shared
+from apache_beam.utils.timestamp import MIN_TIMESTAMP
+from apache_beam.utils.windowed_value import WindowedValue
+
+from geo.errors import EveryroofError
+from geo.grid import Tile
+from model.segment import Segmenter
+from pipeline.counters import count, record_ms
+from pipeline.cover import Cover
+from pipeline.failures import TileRecord
+from pipeline.isolated import detect_isolated
+from pipeline.orphan_guard import end_with_supervisor
+from pipeline.probability import write_probability
+from pipeline.spec import JobSpec, TileKey
+from pipeline.tile_store import TileResult, TileStore
+from pipeline.tile_work import (
+    ProfileShelf,
+    TileLayers,
+    TileTask,
+    make_task,
+    read_layers,
+    segment_layers,
+    trace_tile,
+)
+
+logger = logging.getLogger(__name__)
+STAGE = "DetectBuildings"
+FAILURE_ERRORS = (EveryroofError, OSError, RuntimeError, ValueError, MemoryError)
+"""What makes a tile fail; anything else is a bug of ours and ends the run."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class TileRef:
+    """A finished tile in the store.
+
+    Attributes:
+        key: (zone, row, col).
+        tile_hash: its name in the store.
+        num_pieces: instances that touch the tile's edge.
+        num_whole: the others.
+    """
+
+    key: TileKey
+    tile_hash: str
+    num_pieces: int
+    num_whole: int
+
+
+@dataclasses.dataclass(kw_only=True)
+class Stopwatch:
+    """Seconds that the steps of one tile took."""
+
+    read_s: float = 0.0
+    segment_s: float = 0.0
+    trace_s: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Detection:
+    """How one tile ended: its ledger record, its stored result and, unless it was stored, times."""
+
+    record: TileRecord
+    ref: TileRef | None = None
+    watch: Stopwatch | None = None
+
+
+class DetectBuildings(beam.PTransform):
+    """Tiles to traced instances.
+
+    Element in: `Tile`. Elements out: `TileRef` for each tile that is not failed; tag `records`: one
+    `TileRecord` per tile. Counted: tiles by status, stored tiles, windows, milliseconds per step.
+    Retries are safe: a finished tile is read back, a half-done one leaves nothing but its mark.
+    """
+
+    def __init__(self, spec: JobSpec, profiled: Any) -> None:
+        super().__init__()
+        self._spec = spec
+        self._profiled = profiled
+
+    def expand(self, tiles: Any) -> Any:
+        """Wire the transform."""
+        return tiles | "DetectTile" >> beam.ParDo(
+            _DetectDoFn(self._spec), profiled=self._profiled
+        ).with_outputs("records", main="refs")
+
+
+class TileDetector:
+    """Detects tiles one after the other, reading ahead and tracing behind in threads."""
+
+    def __init__(self, spec: JobSpec, segmenter: Segmenter) -> None:
+        self.spec = spec
+        self.cover = Cover(spec)
+        self.store = TileStore(spec.store_path)
+        self.shelf = ProfileShelf(spec, self.store)
+        self.segmenter = segmenter
+        self._journal = self.store.journal(spec.run_token)
+        self._reader = ThreadPoolExecutor(1, "read")
+        self._tracer = ThreadPoolExecutor(1, "trace")
+        self._reading: tuple[TileTask, Future[TileLayers], Stopwatch] | None = None
+        self._tracing: list[Future[Detection]] = []
+
+    def start(self, tile: Tile, *, is_isolated: bool = False) -> Iterator[Detection]:
+        """Begin with a tile; yields those that ended meanwhile.
+
+        Args:
+            tile: the tile.
+            is_isolated: this process was made for this tile; do not make another.
+        """
+        task = make_task(self.spec, self.cover, self.segmenter.fingerprint, tile)
+        if self.store.has_tile(task.tile_hash):
+            yield self._finished(task, self.store.load_tile(task.tile_hash), None)
+            return
+        attempts = self.store.mark_attempt(task.tile_hash)
+        if attempts >= 2 and not is_isolated:
+            yield self._detect_alone(task, attempts)
+            return
+        watch = Stopwatch()
+        future = self._reader.submit(self._read, task, watch)
+        waiting, self._reading = self._reading, (task, future, watch)
+        if waiting is not None:
+            yield from self._segment(*waiting)
+
+    def finish(self) -> Iterator[Detection]:
+        """End the tiles under way."""
+        waiting, self._reading = self._reading, None
+        if waiting is not None:
+            yield from self._segment(*waiting)
+        while self._tracing:
+            yield self._tracing.pop(0).result()
+
+    def close(self) -> None:
+        """Stop the threads."""
+        self._reader.shutdown(cancel_futures=True)
+        self._tracer.shutdown(cancel_futures=True)
+
+    def _read(self, task: TileTask, watch: Stopwatch) -> TileLayers:
+        begin = time.perf_counter()
+        layers = read_layers(self.spec, self.shelf, task)
+        watch.read_s = time.perf_counter() - begin
+        return layers
+
+    def _segment(
+        self, task: TileTask, future: "Future[TileLayers]", watch: Stopwatch
+    ) -> Iterator[Detection]:
+        try:
+            layers = future.result()
+            begin = time.perf_counter()
+            done = segment_layers(self.spec, self.segmenter, layers)
+            watch.segment_s = time.perf_counter() - begin
+        except FAILURE_ERRORS as error:
+            yield self._failed(task, error)
+            return
+        # At most one tile waits behind the network: memory stays flat.
+        while len(self._tracing) > 1:
+            yield self._tracing.pop(0).result()
+        self._tracing.append(self._tracer.submit(self._trace, task, done, watch))
+
+    def _trace(self, task: TileTask, done: Any, watch: Stopwatch) -> Detection:
+        try:
+            begin = time.perf_counter()
+            result = trace_tile(self.spec, done)
+            if "probability" in self.spec.config.outputs and result.status != "nodata":
+                write_probability(self.spec, done)
+            self.store.save_tile(task.tile_hash, result)
+            watch.trace_s = time.perf_counter() - begin
+        except FAILURE_ERRORS as error:
+            return self._failed(task, error)
+        self.store.clear_attempts(task.tile_hash)
+        return self._finished(task, result, watch)
+
+    def _finished(self, task: TileTask, result: TileResult, watch: Stopwatch | None) -> Detection:
+        self._journal.write(
+            "tile",
+            tile=task.tile.name,
+            status=result.status,
+            stored=watch is None,
+            instances=result.num_instances,
+            windows=result.num_windows if watch else 0,
+            pixels=result.num_pixels_valid,
+            **({k: round(v, 4) for k, v in dataclasses.asdict(watch).items()} if watch else {}),
+        )
+        key = (task.tile.zone, task.tile.row, task.tile.col)
+        reason = _oversize_note(len(result.oversize), self.spec.config.grid.max_building_m)
+        record = TileRecord(
+            key=key,
+            status=result.status,  # type: ignore[arg-type]
+            reason=reason,
+            num_instances=result.num_instances,
+        )
+        ref = TileRef(
+            key=key,
+            tile_hash=task.tile_hash,
+            num_pieces=len(result.pieces),
+            num_whole=len(result.whole),
+        )
+        return Detection(record=record, ref=ref, watch=watch)
+
+    def _failed(self, task: TileTask, error: BaseException) -> Detection:
+        reason = str(error) or type(error).__name__
+        if not isinstance(error, EveryroofError):
+            reason = f"{type(error).__name__}: {reason}"
+        logger.warning("tile %s failed: %s", task.tile.name, reason)
+        self.store.clear_attempts(task.tile_hash)
+        self._journal.write("tile", tile=task.tile.name, status="failed", reason=reason[:500])
+        key = (task.tile.zone, task.tile.row, task.tile.col)
+        return Detection(record=TileRecord(key=key, status="failed", reason=reason[:500]))
+
+    def _detect_alone(self, task: TileTask, attempts: int) -> Detection:
+        limit = self.spec.config.limits.max_attempts
+        while attempts < limit:
+            outcome = detect_isolated(self.spec, task.tile)
+            if outcome.is_stored:
+                self.store.clear_attempts(task.tile_hash)
+                return self._finished(task, self.store.load_tile(task.tile_hash), None)
+            if outcome.reason:
+                return self._failed(task, EveryroofError(outcome.reason))
+            attempts += 1
+            if attempts < limit:
+                self.store.mark_attempt(task.tile_hash)
+        error = EveryroofError(
+            f"the worker died {attempts} times at this tile, at last in a process of its own; "
+            "look at the image there (everyroof explain OUT TILE)"
+        )
+        return self._failed(task, error)
+
+
+def _oversize_note(num: int, max_building_m: float) -> str:
+    if not num:
+        return ""
+    return f"{num} component(s) larger than {max_building_m:g} m left out (grid.max_building_m)"
+
+
+def load_segmenter(spec: JobSpec) -> Segmenter:
+    """The job's segmenter for this process, with its share of the machine's cores."""
+    config = spec.config.segment
+    threads = os.environ.get("EVERYROOF_THREADS")
+    if config.num_threads is None and threads:
+        config = dataclasses.replace(config, num_threads=int(threads))
+    return Segmenter.load(spec.config.model, config)
+
+
+class _Model:
+    """Wrapper: `Shared` keeps weak references, which slotted objects refuse."""
+
+    def __init__(self, segmenter: Segmenter) -> None:
+        self.segmenter = segmenter
+
+
+class _DetectDoFn(beam.DoFn):
+    """Wires `TileDetector` into Beam: one segmenter per process, tiles pipelined in a bundle."""
+
+    def __init__(self, spec: JobSpec) -> None:
+        self._spec = spec
+        self._shared = Shared()
+
+    def setup(self) -> None:
+        end_with_supervisor()
+
+        def load() -> _Model:
+            begin = time.perf_counter()
+            loaded = _Model(load_segmenter(self._spec))
+            journal = TileStore(self._spec.store_path).journal(self._spec.run_token)
+            journal.write(
+                "model",
+                seconds=round(time.perf_counter() - begin, 3),
+                fingerprint=loaded.segmenter.fingerprint,
+            )
+            return loaded
+
+        self._model = self._shared.acquire(load, tag=self._spec.bundle_sha256)
+        self._detector = TileDetector(self._spec, self._model.segmenter)
+
+    def process(self, tile: Tile, profiled: Any) -> Iterable[Any]:
+        for detection in self._detector.start(tile):
+            yield from self._emit(detection)
+
+    def finish_bundle(self) -> Iterable[Any]:
+        for detection in self._detector.finish():
+            for value in self._emit(detection):
+                if isinstance(value, beam.pvalue.TaggedOutput):
+                    inner = WindowedValue(value.value, MIN_TIMESTAMP, [GlobalWindow()])
+                    yield beam.pvalue.TaggedOutput(value.tag, inner)
+                else:
+                    yield WindowedValue(value, MIN_TIMESTAMP, [GlobalWindow()])
+
+    def teardown(self) -> None:
+        if hasattr(self, "_detector"):
+            self._detector.close()
+
+    def _emit(self, detection: Detection) -> Iterator[Any]:
+        record, ref = detection.record, detection.ref
+        count(STAGE, f"tiles-{record.status}")
+        count(STAGE, "instances", record.num_instances)
+        if detection.watch is None:
+            count(STAGE, "tiles-stored")
+        else:
+            for name, seconds in dataclasses.asdict(detection.watch).items():
+                record_ms(STAGE, name.removesuffix("_s"), seconds)
+        yield beam.pvalue.TaggedOutput("records", record)
+        if ref is not None and ref.num_pieces + ref.num_whole:
+            yield ref

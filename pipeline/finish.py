@@ -1,0 +1,144 @@
+"""FinishFootprints: whole instances -> finished outlines with their attributes, tile by tile.
+
+Grow back, trace, simplify, square, then longitude and latitude, area, confidence and Plus Code.
+Every footprint depends on its own pixels only.
+"""
+
+import dataclasses
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from geo.finish import finish_outlines
+from geo.footprint_ids import footprint_ids
+from geo.footprints import calibrate, filter_footprints, footprint_table
+from geo.grow import grow_instances
+from geo.instances import Instances, concat_instances
+from geo.lonlat import to_lonlat
+from geo.trace import trace_outlines
+from pipeline.counters import count
+from pipeline.merge import load_merged, with_job_images
+from pipeline.spec import JobSpec, TileKey
+from pipeline.tile_store import TileStore, write_table
+
+STAGE = "FinishFootprints"
+
+
+class FinishFootprints(beam.PTransform):
+    """Whole instances, from tiles and from seams, to finished tables in the store.
+
+    Element in: (tile key, {"tiles": hashes, "merged": names of merged files}). Element out: the key
+    of each tile that has footprints. Counted: footprints, those left out and why. Retries are safe:
+    a tile's table is rewritten whole.
+    """
+
+    def __init__(self, spec: JobSpec) -> None:
+        super().__init__()
+        self._spec = spec
+
+    def expand(self, grouped: Any) -> Any:
+        """Wire the transform."""
+        return grouped | "FinishTile" >> beam.ParDo(_FinishDoFn(self._spec))
+
+
+class _FinishDoFn(beam.DoFn):
+    """Finishes the instances of one tile."""
+
+    def __init__(self, spec: JobSpec) -> None:
+        self._spec = spec
+
+    def setup(self) -> None:
+        self._store = TileStore(self._spec.store_path)
+        self._journal = self._store.journal(self._spec.run_token)
+
+    def process(self, element: Any) -> Iterable[TileKey]:
+        begin = time.perf_counter()
+        key, sources = element
+        instances = collect_instances(self._spec, self._store, key, sources)
+        table, dropped = finish_instances(self._spec, key[0], instances)
+        for reason, number in dropped.items():
+            count(STAGE, reason.replace("_", "-"), number)
+        count(STAGE, "footprints", len(table))
+        self._journal.write(
+            "stage",
+            name=STAGE,
+            seconds=time.perf_counter() - begin,
+            footprints=len(table),
+            dropped=dropped,
+        )
+        if len(table):
+            path = self._store.work_path(self._spec.run_hash, "finished", work_name(key))
+            write_table(path, table, {"bounds": table_bounds(table)})
+            yield key
+
+
+def work_name(key: TileKey) -> str:
+    """File name of a tile's table in the later stages."""
+    zone, row, col = key
+    return f"z{zone}_r{row}_c{col}"
+
+
+def table_bounds(table: pa.Table) -> list[float]:
+    """Bounds [xmin, ymin, xmax, ymax] of a table's footprints in degrees."""
+    bbox = table["bbox"].combine_chunks()
+    return [
+        float(np.min(bbox.field("xmin").to_numpy())),
+        float(np.min(bbox.field("ymin").to_numpy())),
+        float(np.max(bbox.field("xmax").to_numpy())),
+        float(np.max(bbox.field("ymax").to_numpy())),
+    ]
+
+
+def collect_instances(
+    spec: JobSpec, store: TileStore, key: TileKey, sources: dict[str, Iterable[str]]
+) -> Instances:
+    """All whole instances of a tile: those inside it and those whose first pixel it holds."""
+    parts = [load_merged(spec, store, key, set(sources["merged"]))]
+    for tile_hash in sources["tiles"]:
+        result = store.load_tile(tile_hash)
+        parts.append(with_job_images(spec, result.whole, result.image_versions))
+    return concat_instances(parts)
+
+
+def finish_instances(
+    spec: JobSpec, zone: int, instances: Instances
+) -> tuple[pa.Table, dict[str, int]]:
+    """Instances of one zone to a footprint table; also what was left out, by reason."""
+    grown = grow_instances(instances, spec.bundle.erosion_px)
+    outlines = trace_outlines(grown)
+    finished = finish_outlines(outlines, grown, gsd_m=spec.gsd_m, config=spec.config.finish)
+    metric = dataclasses.replace(finished, coords=finished.coords * spec.gsd_m)
+    polygons, is_usable = to_lonlat(metric, zone)
+    instances = instances.take(is_usable)
+    table = footprint_table(
+        polygons,
+        ids=footprint_ids(spec.grid(zone), instances.first_pixels()),
+        confidence=calibrate(raw_confidence(instances), spec.bundle.calibration),
+        model_id=spec.model_id,
+        **_image_columns(spec, main_images(instances)),
+    )
+    kept, counts = filter_footprints(table, spec.config.filter)
+    return kept, {**counts, "dropped_collapsed": int(np.count_nonzero(~is_usable))}
+
+
+def raw_confidence(instances: Instances) -> npt.NDArray[np.float64]:
+    """Mean probability over each instance's pixels, in [0, 1]."""
+    return instances.probability_sum / (255.0 * instances.num_pixels)
+
+
+def main_images(instances: Instances) -> npt.NDArray[np.int64]:
+    """The image that most of each instance's pixels came from; of equals the first in the list."""
+    owner = np.repeat(np.arange(len(instances)), np.diff(instances.image_offsets))
+    order = np.lexsort((instances.image_index, -instances.image_pixels, owner))
+    return instances.image_index[order[instances.image_offsets[:-1]]].astype(np.int64)
+
+
+def _image_columns(spec: JobSpec, images: npt.NDArray[np.int64]) -> dict[str, pa.Array]:
+    names = pa.array([image.image_id for image in spec.images], pa.string())
+    dates = pa.array([image.date for image in spec.images], pa.date32())
+    return {"image_ids": names.take(pa.array(images)), "image_dates": dates.take(pa.array(images))}

@@ -1,0 +1,151 @@
+"""The job process: resolves the config, prepares the output folder and runs the graph."""
+
+import json
+import logging
+import os
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+from geo.errors import EveryroofError
+from pipeline.config import RunConfig, load_config, parse_config
+from pipeline.orphan_guard import end_with_supervisor
+from pipeline.output_folder import prepare_output
+from pipeline.spec import JobSpec, resolve_config
+from pipeline.supervise import (
+    EXIT_FAILED_TILES,
+    EXIT_OK,
+    EXIT_RUN_FAILED,
+    EXIT_USAGE,
+    EXIT_WORKER_DIED,
+    JobRequest,
+)
+from pipeline.tile_store import TileStore
+
+logger = logging.getLogger(__name__)
+
+
+def main() -> None:
+    """Entry of the process; the environment names the folder with the request."""
+    begin = time.time()
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("apache_beam").setLevel(logging.ERROR)
+    logging.getLogger().handlers[0].addFilter(_is_worth_showing)
+    end_with_supervisor()
+    folder = Path(os.environ["EVERYROOF_JOB"])
+    data = json.loads((folder / "request.json").read_text())
+    request = JobRequest(**{**data, "beam_flags": tuple(data["beam_flags"])})
+    try:
+        status = run_job(request, folder, begin)
+    except EveryroofError as error:
+        _say(f"everyroof: {error}")
+        status = EXIT_USAGE
+    except Exception as error:  # noqa: BLE001 - the process's last resort: one line for a person
+        _say(f"everyroof: the run failed: {_root_message(error)}")
+        _say("finished tiles are kept: the same command resumes (EVERYROOF_DEBUG=1 shows more)")
+        if os.environ.get("EVERYROOF_DEBUG"):
+            traceback.print_exc()
+        status = EXIT_RUN_FAILED
+    sys.stderr.flush()
+    # Threads of the runner's servers would delay a polite exit by seconds.
+    os._exit(status)
+
+
+def _is_worth_showing(record: logging.LogRecord) -> bool:
+    # Beam says at import that a Google client is missing, which nobody here needs.
+    return not record.getMessage().startswith("apitools not found")
+
+
+def _root_message(error: BaseException) -> str:
+    """The first cause; Beam wraps what a worker raises, message and all, in a RuntimeError."""
+    while error.__cause__ is not None or error.__context__ is not None:
+        error = error.__cause__ or error.__context__ or error
+    return f"{type(error).__name__}: {error}"
+
+
+def request_config(request: JobRequest) -> RunConfig:
+    """The config that a request names or holds."""
+    if request.config_path is not None:
+        return load_config(request.config_path)
+    return parse_config(request.config, source="the command line")
+
+
+def run_job(request: JobRequest, folder: Path, begin: float) -> int:
+    """Run one job; returns the exit status."""
+    config = request_config(request)
+    spec = resolve_config(config, run_token=os.environ["EVERYROOF_RUN_TOKEN"])
+    prepare_output(spec, fresh=request.fresh)
+    journal = TileStore(spec.store_path).journal(spec.run_token)
+    (folder / "journal").write_text(str(TileStore(spec.store_path).journal_path(spec.run_token)))
+    _limit_threads(request)
+
+    from pipeline.run import is_local, run_graph
+
+    options = _beam_options(request)
+    if is_local(options) and request.workers > 1:
+        _end_when_worker_dies()
+    journal.write("started", seconds=round(time.time() - begin, 3), begin=begin)
+    run_graph(spec, options)
+    return _verdict(spec)
+
+
+def _beam_options(request: JobRequest) -> Any:
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    flags = list(request.beam_flags)
+    if request.workers > 1:
+        flags += [
+            f"--direct_num_workers={request.workers}",
+            "--direct_running_mode=multi_processing",
+        ]
+    return PipelineOptions(flags)
+
+
+def _limit_threads(request: JobRequest) -> None:
+    # Workers share the cores; each network takes its part. Results do not depend on it.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    os.environ.setdefault("EVERYROOF_THREADS", str(max((cores or 1) // request.workers, 1)))
+
+
+def _end_when_worker_dies() -> None:
+    """End the run when a worker process dies: the runner itself would wait for it for ever.
+
+    Beam waits for each worker in a thread of its own, which raises when the worker's exit status is
+    not 0 (`SubprocessSdkWorker.run`); nobody there listens, so we do.
+    """
+    default = threading.excepthook
+
+    def hook(args: threading.ExceptHookArgs) -> None:
+        if "Worker subprocess exited" in str(args.exc_value):
+            logger.error("%s; ending the run", args.exc_value)
+            sys.stderr.flush()
+            os._exit(EXIT_WORKER_DIED)
+        default(args)
+
+    threading.excepthook = hook
+
+
+def _verdict(spec: JobSpec) -> int:
+    manifest = json.loads((spec.out_path / "manifest.json").read_text())
+    tiles, counts = manifest["tiles"], manifest["counts"]
+    _say(
+        f"{counts['footprints']:,} footprints in {counts['shards']} shard(s), "
+        f"{tiles['num_tiles']} tiles: "
+        + ", ".join(f"{number} {status}" for status, number in tiles["num_by_status"].items())
+    )
+    _say(f"written to {spec.out_path}; look at {spec.out_path / 'report.html'}")
+    limit = spec.config.limits.max_failed_share
+    if tiles["failed_share"] > limit:
+        _say(
+            f"everyroof: {tiles['failed_share']:.1%} of the tiles failed (limits.max_failed_share "
+            f"= {limit:g}); why: everyroof inspect {spec.out_path}. The same command tries again"
+        )
+        return EXIT_FAILED_TILES
+    return EXIT_OK
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)  # noqa: T201 - the command's own output, shown by the supervisor

@@ -1,0 +1,135 @@
+"""The ledger, OUT/tiles.parquet: every planned tile, how it ended and why. No silent holes."""
+
+import dataclasses
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+
+import numpy as np
+import pyarrow as pa
+import shapely
+
+from geo.geoparquet import WriteConfig, write_shard
+from geo.grid import Tile, window_bounds_lonlat
+from pipeline.failures import TileNote, TileRecord
+from pipeline.spec import JobSpec, TileKey
+
+LEDGER_NAME = "tiles.parquet"
+LEDGER_SCHEMA = pa.schema(
+    [
+        pa.field("tile", pa.string()),
+        pa.field("status", pa.string(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("num_instances", pa.int64(), nullable=False),
+        pa.field("image", pa.string()),
+        pa.field("geometry", pa.binary()),
+        pa.field(
+            "bbox",
+            pa.struct([pa.field(name, pa.float32()) for name in ("xmin", "ymin", "xmax", "ymax")]),
+        ),
+    ]
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LedgerSummary:
+    """What the ledger says, in short.
+
+    Attributes:
+        num_tiles: planned tiles.
+        num_by_status: tiles per status.
+        num_failed_images: images that could not be opened; each has a row of its own.
+        sha256: hash of the file.
+        num_bytes: size of the file.
+    """
+
+    num_tiles: int
+    num_by_status: dict[str, int]
+    num_failed_images: int
+    sha256: str
+    num_bytes: int
+
+    @property
+    def failed_share(self) -> float:
+        """Share of the planned tiles that failed; an unreadable image counts as one tile more."""
+        failed = self.num_by_status.get("failed", 0) + self.num_failed_images
+        return failed / max(self.num_tiles + self.num_failed_images, 1)
+
+
+def write_ledger(
+    spec: JobSpec, records: Iterable[TileRecord], notes: Iterable[TileNote]
+) -> LedgerSummary:
+    """Write OUT/tiles.parquet, whole or not at all.
+
+    Args:
+        spec: the job.
+        records: one per planned tile, in any order.
+        notes: what later stages left out.
+    """
+    ordered = sorted(records, key=lambda record: record.key)
+    noted = _notes_by_tile(notes)
+    table = pa.concat_tables([_tile_rows(spec, ordered, noted), _image_rows(spec)])
+    info = write_shard(
+        spec.out_path / LEDGER_NAME,
+        [table],
+        schema=LEDGER_SCHEMA,
+        config=WriteConfig(),
+    )
+    return LedgerSummary(
+        num_tiles=len(ordered),
+        num_by_status=dict(sorted(Counter(record.status for record in ordered).items())),
+        num_failed_images=len(spec.failed_images),
+        sha256=info.sha256,
+        num_bytes=info.num_bytes,
+    )
+
+
+def _notes_by_tile(notes: Iterable[TileNote]) -> dict[TileKey, str]:
+    found: dict[TileKey, list[str]] = defaultdict(list)
+    for note in notes:
+        found[note.key].append(note.note)
+    return {key: "; ".join(sorted(texts)) for key, texts in found.items()}
+
+
+def _tile_rows(spec: JobSpec, records: list[TileRecord], noted: dict[TileKey, str]) -> pa.Table:
+    tiles = [Tile(r.key[0], spec.gsd_mm, spec.tile_px, r.key[1], r.key[2]) for r in records]
+    polygons = shapely.polygons([window_bounds_lonlat(t.grid, t.window) for t in tiles])
+    reasons = ["; ".join(filter(None, [r.reason, noted.get(r.key, "")])) for r in records]
+    return pa.table(
+        [
+            pa.array([tile.name for tile in tiles], pa.string()),
+            pa.array([record.status for record in records], pa.string()),
+            pa.array(reasons, pa.string()),
+            pa.array([record.num_instances for record in records], pa.int64()),
+            pa.nulls(len(records), pa.string()),
+            pa.array(shapely.to_wkb(polygons), pa.binary()),
+            _bbox_column(shapely.bounds(polygons)),
+        ],
+        schema=LEDGER_SCHEMA,
+    )
+
+
+def _image_rows(spec: JobSpec) -> pa.Table:
+    failed = spec.failed_images
+    return pa.table(
+        [
+            pa.nulls(len(failed), pa.string()),
+            pa.array(["failed"] * len(failed), pa.string()),
+            pa.array([image.reason for image in failed], pa.string()),
+            pa.array([0] * len(failed), pa.int64()),
+            pa.array([image.path for image in failed], pa.string()),
+            pa.nulls(len(failed), pa.binary()),
+            pa.nulls(len(failed), LEDGER_SCHEMA.field("bbox").type),
+        ],
+        schema=LEDGER_SCHEMA,
+    )
+
+
+def _bbox_column(bounds: np.ndarray) -> pa.StructArray:
+    narrow = bounds.astype(np.float32)
+    low = np.where(narrow > bounds, np.nextafter(narrow, np.float32(-np.inf)), narrow)
+    high = np.where(narrow < bounds, np.nextafter(narrow, np.float32(np.inf)), narrow)
+    values = [low[:, 0], low[:, 1], high[:, 2], high[:, 3]]
+    return pa.StructArray.from_arrays(
+        [pa.array(column, pa.float32()) for column in values],
+        fields=list(LEDGER_SCHEMA.field("bbox").type),
+    )

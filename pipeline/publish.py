@@ -1,0 +1,164 @@
+"""PublishDataset: what makes the shards a dataset; the manifest is written last."""
+
+import dataclasses
+import datetime
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+
+from geo.atomic_files import write_atomically
+from pipeline.ledger import LedgerSummary
+from pipeline.progress import JournalReader
+from pipeline.spec import JobSpec
+from pipeline.tile_store import TileStore
+from pipeline.write import WrittenShard
+
+MANIFEST_NAME = "manifest.json"
+
+
+class PublishDataset(beam.PTransform):
+    """Shards and ledger to a complete dataset: STAC, report, run.json, and the manifest last.
+
+    Input: the pipeline's root; side inputs: all `WrittenShard`s and the `LedgerSummary`. Files that
+    the manifest will not name are removed before it is written. Retries are safe.
+    """
+
+    def __init__(self, spec: JobSpec, shards: Any, ledger: Any) -> None:
+        super().__init__()
+        self._spec = spec
+        self._shards = shards
+        self._ledger = ledger
+
+    def expand(self, root: Any) -> Any:
+        """Wire the transform."""
+        return (
+            root
+            | "Once" >> beam.Create([None])
+            | "Publish"
+            >> beam.Map(
+                _publish,
+                self._spec,
+                shards=beam.pvalue.AsList(self._shards),
+                ledger=beam.pvalue.AsList(self._ledger),
+            )
+        )
+
+
+def _publish(
+    _: None, spec: JobSpec, shards: Sequence[WrittenShard], ledger: Sequence[LedgerSummary]
+) -> None:
+    begin = time.perf_counter()
+    store = TileStore(spec.store_path)
+    shards = sorted(shards, key=lambda shard: shard.token)
+    summary = ledger[0] if ledger else _empty_ledger(spec)
+    _remove_strays(spec.out_path, {shard.path for shard in shards})
+    events = list(JournalReader(store.journal_path(spec.run_token)).new_events())
+    _write_json(spec.out_path / "run.json", run_facts(spec, shards, summary, events))
+    _write_json(spec.out_path / MANIFEST_NAME, manifest(spec, shards, summary, events))
+    shutil.rmtree(spec.store_path / "work", ignore_errors=True)
+    journal = store.journal(spec.run_token)
+    journal.write("stage", name="PublishDataset", seconds=time.perf_counter() - begin)
+
+
+def _empty_ledger(spec: JobSpec) -> LedgerSummary:
+    from pipeline.ledger import write_ledger
+
+    return write_ledger(spec, [], [])
+
+
+def _remove_strays(out: Path, named: set[str]) -> None:
+    for path in (out / "footprints").glob("*"):
+        if f"footprints/{path.name}" not in named:
+            path.unlink()
+
+
+def _write_json(path: Path, data: dict[str, Any]) -> None:
+    write_atomically(path, json.dumps(data, indent=1, sort_keys=True, default=str) + "\n")
+
+
+def code_version() -> str:
+    """Version of the installed distribution."""
+    try:
+        return version("everyroof")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def manifest(
+    spec: JobSpec,
+    shards: Sequence[WrittenShard],
+    ledger: LedgerSummary,
+    events: Sequence[dict[str, Any]],
+) -> dict[str, Any]:
+    """The manifest: what the dataset holds and what it was made of; no times.
+
+    Args:
+        spec: the job.
+        shards: the files, in the order of their names.
+        ledger: what became of the tiles.
+        events: the run's journal, for what the network ran on.
+    """
+    prints = {json.dumps(e["fingerprint"], sort_keys=True) for e in events if e["event"] == "model"}
+    return {
+        "everyroof": code_version(),
+        "config": json.loads(spec.config.to_json()),
+        "model": {
+            "model_id": spec.model_id,
+            "sha256": spec.bundle_sha256,
+            "ran_on": [json.loads(text) for text in sorted(prints)],
+        },
+        "gsd_m": spec.gsd_m,
+        "images": [
+            {"image_id": i.image_id, "path": i.path, "version": i.version, "date": i.date}
+            for i in spec.images
+        ],
+        "failed_images": [dataclasses.asdict(image) for image in spec.failed_images],
+        "counts": {
+            "footprints": sum(shard.num_rows for shard in shards),
+            "shards": len(shards),
+            "area_m2": round(sum(shard.area_m2 for shard in shards), 1),
+        },
+        "tiles": {**dataclasses.asdict(ledger), "failed_share": ledger.failed_share},
+        "shards": [dataclasses.asdict(shard) for shard in shards],
+    }
+
+
+def run_facts(
+    spec: JobSpec,
+    shards: Sequence[WrittenShard],
+    ledger: LedgerSummary,
+    events: Sequence[dict[str, Any]],
+) -> dict[str, Any]:
+    """run.json: times and throughput of this run, by stage."""
+    tiles = [e for e in events if e["event"] == "tile"]
+    worked = [e for e in tiles if "segment_s" in e]
+    stages: dict[str, float] = {}
+    for event in events:
+        if event["event"] == "stage":
+            stages[event["name"]] = stages.get(event["name"], 0.0) + event["seconds"]
+    for step in ("read_s", "segment_s", "trace_s"):
+        stages[f"Detect.{step[:-2]}"] = sum(e[step] for e in worked)
+    started = next((e for e in events if e["event"] == "started"), None)
+    first = min(
+        (e["time"] - e["read_s"] - e["segment_s"] - e["trace_s"] for e in worked), default=None
+    )
+    now = time.time()
+    return {
+        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "wall_s": round(now - started["begin"], 3) if started else None,
+        "startup_s": round(first - started["begin"], 3) if started and first else None,
+        "work_s": round(now - first, 3) if first else None,
+        "tiles_segmented": len(worked),
+        "tiles_stored": sum(bool(e.get("stored")) for e in tiles),
+        "windows": sum(e.get("windows", 0) for e in worked),
+        "pixels_valid": sum(e.get("pixels", 0) for e in worked),
+        "footprints": sum(shard.num_rows for shard in shards),
+        "tiles_failed": ledger.num_by_status.get("failed", 0),
+        "stage_s": {name: round(seconds, 3) for name, seconds in sorted(stages.items())},
+    }

@@ -1,0 +1,158 @@
+"""ResolveOverlaps: slivers between neighbours and twins across zones, tile by tile with context.
+
+A tile's footprints are judged together with those of the tiles around it (read from the store, also
+of the neighbouring UTM zone), so that both sides of every edge decide alike.
+"""
+
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from geo.grid import METRES_PER_DEGREE, NUM_ZONES, unwrap_longitude
+from geo.overlap import resolve_overlaps
+from geo.shards import count_cells
+from pipeline.counters import count
+from pipeline.cover import Cover
+from pipeline.finish import work_name
+from pipeline.spec import JobSpec, TileKey
+from pipeline.tile_store import TileStore, read_table, write_table
+
+STAGE = "ResolveOverlaps"
+CellCounts = tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]
+
+
+class ResolveOverlaps(beam.PTransform):
+    """Finished tables to final ones.
+
+    Element in: a tile key; `finished` is a side input that ends when every table is written.
+    Element out: (tile key, counts of footprints per S2 cell). Counted: trimmed and dropped
+    footprints. Retries are safe: tables are rewritten whole.
+    """
+
+    def __init__(self, spec: JobSpec, finished: Any) -> None:
+        super().__init__()
+        self._spec = spec
+        self._finished = finished
+
+    def expand(self, keys: Any) -> Any:
+        """Wire the transform."""
+        return keys | "ResolveTile" >> beam.ParDo(_ResolveDoFn(self._spec), finished=self._finished)
+
+
+class _ResolveDoFn(beam.DoFn):
+    """Resolves the overlaps of one tile's footprints."""
+
+    def __init__(self, spec: JobSpec) -> None:
+        self._spec = spec
+
+    def setup(self) -> None:
+        self._store = TileStore(self._spec.store_path)
+        self._cover = Cover(self._spec)
+        self._journal = self._store.journal(self._spec.run_token)
+
+    def process(self, key: TileKey, finished: int) -> Iterable[tuple[TileKey, CellCounts]]:
+        begin = time.perf_counter()
+        table, facts = self._load(key)
+        context = self._context(key, facts["bounds"])
+        result = resolve_overlaps(table, context, self._spec.config.overlap)
+        final = self._inside_aoi(result.table)
+        count(STAGE, "trimmed", result.num_trimmed)
+        count(STAGE, "dropped-twins", result.num_dropped_twins)
+        count(STAGE, "dropped-small", result.num_dropped_small)
+        self._journal.write(
+            "stage",
+            name=STAGE,
+            seconds=time.perf_counter() - begin,
+            trimmed=result.num_trimmed,
+            dropped={
+                "twin": result.num_dropped_twins,
+                "covered": result.num_dropped_small,
+                "outside-aoi": len(result.table) - len(final),
+            },
+        )
+        if len(final):
+            path = self._store.work_path(self._spec.run_hash, "resolved", work_name(key))
+            write_table(path, final)
+            yield key, count_cells(final["s2_cell"].to_numpy())
+
+    def _load(self, key: TileKey) -> tuple[pa.Table, dict[str, Any]]:
+        return read_table(self._store.work_path(self._spec.run_hash, "finished", work_name(key)))
+
+    def _inside_aoi(self, table: pa.Table) -> pa.Table:
+        if self._spec.aoi_wkb is None:
+            return table
+        lon, lat = table["longitude"].to_numpy(), table["latitude"].to_numpy()
+        return table.filter(pa.array(self._cover.is_inside_aoi(lon, lat)))
+
+    def _context(self, key: TileKey, bounds: list[float]) -> pa.Table:
+        parts = []
+        for neighbour in neighbours(self._spec, key):
+            name = work_name(neighbour)
+            path = self._store.work_path(self._spec.run_hash, "finished", name)
+            if path.exists():
+                table, facts = read_table(path)
+                if _meet(bounds, facts["bounds"]):
+                    parts.append(_rows_within(table, bounds))
+        own = self._store.work_path(self._spec.run_hash, "finished", work_name(key))
+        return pa.concat_tables(parts) if parts else read_table(own)[0].slice(0, 0)
+
+
+def neighbours(spec: JobSpec, key: TileKey) -> Iterator[TileKey]:
+    """Tiles whose footprints can reach those of a tile, in its own zone and in the next ones.
+
+    A footprint belongs to the tile of its first pixel and reaches at most one largest building
+    beyond it; so do those of the others.
+    """
+    zone, row, col = key
+    reach = -(-spec.max_extent_px // spec.tile_px)
+    for d_row in range(-reach, reach + 1):
+        for d_col in range(-reach, reach + 1):
+            if d_row or d_col:
+                yield zone, row + d_row, col + d_col
+    for other in (zone - 1, zone + 1):
+        yield from _in_zone(spec, key, (other - 1) % NUM_ZONES + 1, reach)
+
+
+def _in_zone(spec: JobSpec, key: TileKey, other: int, reach: int) -> Iterator[TileKey]:
+    zone, row, col = key
+    grid, target = spec.grid(zone), spec.grid(other)
+    size, margin = spec.tile_px, reach * spec.tile_px
+    t = np.linspace(0.0, 1.0, 5)
+    u, v = np.meshgrid(t, t)
+    cols = col * size - margin + u.ravel() * (size + 2 * margin)
+    rows = row * size - margin + v.ravel() * (size + 2 * margin)
+    lon, lat = grid.to_lonlat(cols, rows)
+    lon = unwrap_longitude(lon, target.central_meridian_deg)
+    overlap = (
+        spec.config.grid.max_building_m
+        * 2
+        / (METRES_PER_DEGREE * np.cos(np.radians(np.abs(lat).max())))
+    )
+    if np.abs(lon - target.central_meridian_deg).min() > 3.0 + overlap:
+        return
+    other_cols, other_rows = target.from_lonlat(lon, lat)
+    first, last = np.floor(other_rows.min() / size), np.floor(other_rows.max() / size)
+    west, east = np.floor(other_cols.min() / size), np.floor(other_cols.max() / size)
+    for other_row in range(int(first), int(last) + 1):
+        for other_col in range(int(west), int(east) + 1):
+            yield other, other_row, other_col
+
+
+def _meet(a: list[float], b: list[float]) -> bool:
+    # Longitudes may differ by a whole turn on the two sides of the antimeridian.
+    shift = 360.0 * round((a[0] - b[0]) / 360.0)
+    return a[0] <= b[2] + shift and b[0] + shift <= a[2] and a[1] <= b[3] and b[1] <= a[3]
+
+
+def _rows_within(table: pa.Table, bounds: list[float]) -> pa.Table:
+    bbox = table["bbox"].combine_chunks()
+    xmin, xmax = bbox.field("xmin").to_numpy(), bbox.field("xmax").to_numpy()
+    ymin, ymax = bbox.field("ymin").to_numpy(), bbox.field("ymax").to_numpy()
+    shift = 360.0 * np.round((bounds[0] - xmin) / 360.0)
+    inside = (xmin + shift <= bounds[2]) & (xmax + shift >= bounds[0])
+    return table.filter(pa.array(inside & (ymin <= bounds[3]) & (ymax >= bounds[1])))

@@ -1,0 +1,92 @@
+"""The graph, and the only place that knows the runner."""
+
+import logging
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from pipeline.cover import Cover
+from pipeline.detect import DetectBuildings
+from pipeline.finish import FinishFootprints
+from pipeline.merge import MergeSeams, level_sizes
+from pipeline.plan import PlanTiles, ProfileImages
+from pipeline.publish import PublishDataset
+from pipeline.resolve import ResolveOverlaps
+from pipeline.spec import JobSpec
+from pipeline.write import WriteLedger, WriteShards
+
+logger = logging.getLogger(__name__)
+
+
+def build_graph(root: Any, spec: JobSpec) -> None:
+    """Lay out the whole job below a pipeline's root.
+
+    Args:
+        root: a Beam pipeline.
+        spec: what to compute.
+    """
+    cover = Cover(spec)
+    profiled = (
+        root
+        | "Images" >> beam.Create(range(len(spec.images)))
+        | "SpreadImages" >> beam.Reshuffle()
+        | "ProfileImages" >> ProfileImages(spec)
+    )
+    detected = (
+        root
+        | "PlanCells" >> beam.Create(cover.plan_cells())
+        | "SpreadCells" >> beam.Reshuffle()
+        | "PlanTiles" >> PlanTiles(spec)
+        | "SpreadTiles" >> beam.Reshuffle()
+        | "DetectBuildings" >> DetectBuildings(spec, _barrier(profiled, "Profiled"))
+    )
+    sizes = level_sizes(cover.tile_extent().values())
+    merged, notes = detected.refs | "MergeSeams" >> MergeSeams(spec, sizes)
+    tiles = (
+        detected.refs
+        | "WithWhole" >> beam.Filter(lambda ref: ref.num_whole > 0)
+        | "KeyTiles" >> beam.Map(lambda ref: (ref.key, ref.tile_hash))
+    )
+    merged = merged | "KeyMerged" >> beam.Map(lambda ref: (ref.key, ref.name))
+    finished = (
+        {"tiles": tiles, "merged": merged}
+        | "GroupByTile" >> beam.CoGroupByKey()
+        | "FinishFootprints" >> FinishFootprints(spec)
+    )
+    resolved = finished | "ResolveOverlaps" >> ResolveOverlaps(spec, _barrier(finished, "Finished"))
+    shards = resolved | "WriteShards" >> WriteShards(spec)
+    ledger = detected.records | "WriteLedger" >> WriteLedger(spec, beam.pvalue.AsList(notes))
+    _ = root | "PublishDataset" >> PublishDataset(spec, shards, ledger)
+
+
+def _barrier(elements: Any, name: str) -> Any:
+    """A side input that is there only when all elements are; just their number travels."""
+    return beam.pvalue.AsSingleton(elements | f"Count{name}" >> beam.combiners.Count.Globally())
+
+
+def is_local(options: PipelineOptions) -> bool:
+    """Whether the flags leave the job on this machine."""
+    runner = options.get_all_options()["runner"]
+    return runner in (None, "DirectRunner", "FnApiRunner", "BundleBasedDirectRunner")
+
+
+def run_graph(spec: JobSpec, options: PipelineOptions) -> Any:
+    """Run the job to its end.
+
+    The local runner is Beam's FnApiRunner, named here: `DirectRunner` first tries to download
+    another engine.
+
+    Returns:
+        Beam's result, for its counters.
+    """
+    runner: Any = None
+    if is_local(options):
+        from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+
+        runner = FnApiRunner()
+    pipeline = beam.Pipeline(runner=runner, options=options)
+    build_graph(pipeline, spec)
+    result = pipeline.run()
+    result.wait_until_finish()
+    return result

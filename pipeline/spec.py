@@ -1,0 +1,199 @@
+"""JobSpec: a config made concrete, the one read-only thing that every stage gets.
+
+Made once by the launcher: images opened, the bundle's facts read, the area of interest loaded.
+"""
+
+import dataclasses
+import hashlib
+import json
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+
+import pyproj
+import shapely
+
+from geo.errors import EveryroofError, RasterError
+from geo.grid import WorldGrid, check_latitudes, gsd_to_mm
+from geo.images import ImageInfo, open_image
+from geo.references import read_polygons
+from model.bundle import BundleMeta, read_meta
+from pipeline.config import ConfigError, RunConfig
+
+logger = logging.getLogger(__name__)
+
+TileKey = tuple[int, int, int]
+"""(zone, tile row, tile col): enough within one run, and small in a shuffle."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FailedImage:
+    """An image that could not even be opened."""
+
+    path: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class JobSpec:
+    """What to compute, resolved.
+
+    Attributes:
+        config: the run's config.
+        images: the images that could be opened, in the config's order.
+        failed_images: the others, with the reason.
+        bundle: the bundle's metadata.
+        bundle_sha256: hash of the bundle's file.
+        aoi_wkb: area of interest as WKB in degrees, or None.
+        run_token: name of this invocation's journal.
+    """
+
+    config: RunConfig
+    images: tuple[ImageInfo, ...]
+    failed_images: tuple[FailedImage, ...]
+    bundle: BundleMeta
+    bundle_sha256: str
+    aoi_wkb: bytes | None
+    run_token: str = "run"
+
+    @property
+    def gsd_mm(self) -> int:
+        """Pixel size of the world grid in millimetres."""
+        return gsd_to_mm(self.config.grid.gsd_m or self.bundle.gsd_m)
+
+    @property
+    def gsd_m(self) -> float:
+        """Pixel size of the world grid in metres."""
+        return self.gsd_mm / 1000.0
+
+    @property
+    def tile_px(self) -> int:
+        """Pixels per side of a tile."""
+        return self.config.grid.tile_px
+
+    @property
+    def core_px(self) -> int:
+        """Pixels per side of a window's core."""
+        window = self.config.segment.window_px
+        return self.bundle.window_px if window is None else window
+
+    @property
+    def margin_px(self) -> int:
+        """Margin of a window on every side."""
+        margin = self.config.segment.margin_px
+        return self.bundle.margin_px if margin is None else margin
+
+    @property
+    def model_id(self) -> str:
+        """The column `model_id`: the bundle's name and the start of its hash."""
+        return f"{self.bundle.name}-{self.bundle_sha256[:8]}"
+
+    @property
+    def max_extent_px(self) -> int:
+        """Largest building in pixels."""
+        return int(self.config.grid.max_building_m / self.gsd_m)
+
+    @property
+    def store_path(self) -> Path:
+        """Folder of the tile store."""
+        return self.config.store_path
+
+    @property
+    def out_path(self) -> Path:
+        """Folder of the output."""
+        return Path(self.config.output)
+
+    def grid(self, zone: int) -> WorldGrid:
+        """The world grid of a zone."""
+        return WorldGrid(zone, self.gsd_mm)
+
+    @property
+    def run_hash(self) -> str:
+        """Identity of everything the result depends on: names the folder of later stages."""
+        facts = {
+            "config": json.loads(self.config.to_json()),
+            "images": [image.version for image in self.images],
+            "bundle": self.bundle_sha256,
+            "aoi": hashlib.sha256(self.aoi_wkb or b"").hexdigest(),
+        }
+        text = json.dumps(facts, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def resolve_config(config: RunConfig, run_token: str = "run") -> JobSpec:
+    """Open what the config names.
+
+    Raises:
+        EveryroofError: if the bundle, the area of interest or every image is unusable.
+    """
+    meta = read_meta(config.model)
+    images, failed = _open_images(config, len(meta.bands))
+    if not images:
+        reasons = "\n".join(f"  {image.reason}" for image in failed)
+        raise RasterError(f"no image can be used:\n{reasons}")
+    _check_unique_ids(images)
+    _check_windows(config, meta)
+    return JobSpec(
+        config=config,
+        images=tuple(images),
+        failed_images=tuple(failed),
+        bundle=meta,
+        bundle_sha256=_sha256(config.model),
+        aoi_wkb=_read_aoi(config),
+        run_token=run_token,
+    )
+
+
+def _open_images(config: RunConfig, num_bands: int) -> tuple[list[ImageInfo], list[FailedImage]]:
+    images, failed = [], []
+    for image in config.image_configs():
+        try:
+            info = open_image(
+                image.path,
+                image_id=image.id,
+                date=image.date,
+                bands=config.raster.bands,
+                num_bands=num_bands,
+            )
+        except EveryroofError as error:
+            logger.warning("%s", error)
+            failed.append(FailedImage(path=image.path, reason=str(error)))
+        else:
+            images.append(info)
+    return images, failed
+
+
+def _check_unique_ids(images: Iterable[ImageInfo]) -> None:
+    seen: dict[str, str] = {}
+    for image in images:
+        other = seen.setdefault(image.image_id, image.path)
+        if other != image.path:
+            raise ConfigError(
+                f"two images are called {image.image_id!r}: {other} and {image.path}; "
+                "give them different ids in the config"
+            )
+
+
+def _check_windows(config: RunConfig, meta: BundleMeta) -> None:
+    window_px = config.segment.window_px or meta.window_px
+    if config.grid.tile_px % window_px:
+        raise ConfigError(
+            f"grid.tile_px = {config.grid.tile_px} is not a whole number of windows of "
+            f"{window_px} px (segment.window_px, or the bundle's)"
+        )
+
+
+def _sha256(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read_aoi(config: RunConfig) -> bytes | None:
+    if config.area_of_interest is None:
+        return None
+    area = shapely.union_all(
+        read_polygons(config.area_of_interest, crs=pyproj.CRS.from_epsg(4326)).polygons
+    )
+    _, south, _, north = area.bounds
+    check_latitudes(south, north, f"the area of interest {config.area_of_interest}")
+    return bytes(shapely.to_wkb(area))

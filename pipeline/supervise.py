@@ -1,0 +1,181 @@
+"""The supervisor of a run: starts the job in a process of its own and shows its progress.
+
+It starts the job again when a worker died. Light on purpose: no torch, no Beam, no arrays.
+"""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from pathlib import Path
+from typing import IO, Any
+
+import psutil
+from rich.console import Console
+
+from pipeline.orphan_guard import ENVIRONMENT_NAME, supervisor_name
+from pipeline.progress import BarView, JournalReader, LineView, ProgressView, RunState
+
+EXIT_OK = 0
+EXIT_FAILED_TILES = 1
+EXIT_USAGE = 2
+EXIT_RUN_FAILED = 3
+EXIT_WORKER_DIED = 70
+EXIT_INTERRUPTED = 130
+
+MAX_IDLE_RESTARTS = 3
+"""Restarts without a single new tile after which the run is given up."""
+POLL_S = 0.25
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class JobRequest:
+    """What the command line asks of the job process.
+
+    Attributes:
+        config_path: YAML file, or None for `config`.
+        config: config as plain data, where no YAML was given.
+        fresh: forget the tile store.
+        workers: worker processes on this machine.
+        beam_flags: flags for Beam, untouched.
+    """
+
+    config_path: str | None
+    config: dict[str, Any] | None
+    fresh: bool
+    workers: int
+    beam_flags: tuple[str, ...]
+
+
+def supervise(request: JobRequest, console: Console) -> int:
+    """Run a job to its end, starting it again while worker deaths leave it progress to make.
+
+    Returns:
+        The exit status for the command.
+    """
+    idle_restarts = 0
+    while True:
+        status, state = _run_once(request, console)
+        if status not in (EXIT_WORKER_DIED,) and status >= 0:
+            return status
+        is_idle = state.num_done - state.num_stored == 0
+        idle_restarts = idle_restarts + 1 if is_idle else 0
+        reason = _death_reason(status)
+        if idle_restarts >= MAX_IDLE_RESTARTS:
+            console.print(
+                f"[red]the job died {idle_restarts} times in a row without finishing a tile "
+                f"({reason}); giving up.[/] Finished tiles are kept: the same command resumes."
+            )
+            return EXIT_WORKER_DIED
+        console.print(f"[yellow]a worker died ({reason}); finished tiles are kept, resuming[/]")
+        request = dataclasses.replace(request, fresh=False)
+
+
+def _death_reason(status: int) -> str:
+    if status == EXIT_WORKER_DIED:
+        return "see above"
+    try:
+        name = signal.Signals(-status).name
+    except ValueError:
+        name = f"signal {-status}"
+    hint = "; the machine may have run out of memory" if name == "SIGKILL" else ""
+    return f"{name}{hint}"
+
+
+def _run_once(request: JobRequest, console: Console) -> tuple[int, RunState]:
+    state = RunState()
+    view: ProgressView = BarView(console) if console.is_terminal else LineView(console)
+    with tempfile.TemporaryDirectory(prefix="everyroof-") as folder:
+        job = _start_job(request, Path(folder))
+        pump = threading.Thread(target=_pump, args=(job.stderr, view), daemon=True)
+        pump.start()
+        try:
+            _follow(job, Path(folder), state, view)
+            pump.join(timeout=5)
+        except KeyboardInterrupt:
+            _stop(job)
+            view.close()
+            console.print("[yellow]stopped; finished tiles are kept: the same command resumes[/]")
+            return EXIT_INTERRUPTED, state
+        finally:
+            view.close()
+            _stop(job)
+    return job.returncode, state
+
+
+def _start_job(request: JobRequest, folder: Path) -> "subprocess.Popen[bytes]":
+    (folder / "request.json").write_text(json.dumps(dataclasses.asdict(request)))
+    environment = {
+        **os.environ,
+        ENVIRONMENT_NAME: supervisor_name(),
+        # Without it a folder called model/ in the working directory would shadow ours.
+        "PYTHONSAFEPATH": "1",
+        "EVERYROOF_JOB": str(folder),
+        "EVERYROOF_RUN_TOKEN": uuid.uuid4().hex[:12],
+    }
+    return subprocess.Popen(
+        [sys.executable, "-P", "-c", "from pipeline.job import main; main()"],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+
+
+def _follow(
+    job: "subprocess.Popen[bytes]", folder: Path, state: RunState, view: ProgressView
+) -> None:
+    reader: JournalReader | None = None
+    hello = folder / "journal"
+    while True:
+        is_over = job.poll() is not None
+        if reader is None and hello.exists():
+            reader = JournalReader(Path(hello.read_text()))
+        if reader is not None:
+            for event in reader.new_events():
+                state.update(event)
+            view.show(state)
+        if is_over:
+            return
+        time.sleep(POLL_S)
+
+
+def _pump(stream: IO[bytes] | None, view: ProgressView) -> None:
+    if stream is None:
+        return
+    for line in stream:
+        view.say(line.decode(errors="replace").rstrip("\n"))
+
+
+def _stop(job: "subprocess.Popen[bytes]") -> None:
+    """End the job and every process of its session: no orphans."""
+    members = _session_members(job.pid)
+    if job.poll() is None:
+        job.terminate()
+        try:
+            job.wait(timeout=3)
+        except subprocess.TimeoutExpired:
+            job.kill()
+            job.wait()
+    for process in members:
+        try:
+            process.kill()
+        except psutil.NoSuchProcess:
+            continue
+
+
+def _session_members(session: int) -> list[psutil.Process]:
+    members = []
+    for process in psutil.process_iter():
+        try:
+            if process.pid != session and os.getsid(process.pid) == session:
+                members.append(process)
+        except (ProcessLookupError, PermissionError, psutil.NoSuchProcess):
+            continue
+    return members

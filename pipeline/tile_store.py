@@ -1,0 +1,203 @@
+"""The tile store: finished tiles by content hash, attempt marks and the progress journal.
+
+    images/VERSION-HASH.npz        image profiles
+    tiles/AB/HASH.arrow            a finished tile: its whole instances and status
+    tiles/AB/HASH.open.arrow       its pieces that touch the tile's edge (written first)
+    attempts/HASH/N                written before the work, removed after: marks of a killed worker
+    journal/RUN/WORKER.jsonl       one line per finished tile, for progress and timings
+    work/RUN/STAGE/...             tables of later stages; rewritten by every run
+
+Nothing is unpickled: tables are Arrow IPC files, records are JSON. Every file appears whole or not
+at all, so a killed run leaves nothing that could be mistaken for a result.
+"""
+
+import dataclasses
+import json
+import os
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from geo.atomic_files import atomic_path
+from geo.errors import EveryroofError
+from geo.instance_tables import (
+    instances_from_table,
+    instances_to_table,
+    pieces_from_table,
+    pieces_to_table,
+)
+from geo.instances import Instances
+from geo.seams import Pieces
+
+_FACTS = b"everyroof"
+
+
+class TileStoreError(EveryroofError):
+    """The tile store cannot be read or written."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TileResult:
+    """What reading, segmenting and tracing made of one tile.
+
+    Attributes:
+        status: ok (at least one instance), empty (ground without buildings) or nodata.
+        whole: instances that lie inside the tile.
+        pieces: instances that touch the tile's edge and may go on beyond it.
+        image_versions: versions of the tile's images; `Instances.image_index` points into it.
+        num_pixels_valid: valid pixels of the tile.
+        num_windows: windows that went through the network.
+        oversize: components above the largest building that lie inside the tile, as rectangles
+            (row_min, col_min, row_end, col_end); they are reported, not traced.
+    """
+
+    status: str
+    whole: Instances
+    pieces: Pieces
+    image_versions: tuple[str, ...] = ()
+    num_pixels_valid: int = 0
+    num_windows: int = 0
+    oversize: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def num_instances(self) -> int:
+        """Instances of the tile, whole or cut."""
+        return len(self.whole) + len(self.pieces)
+
+
+class TileStore:
+    """Access to one store; cheap to make, safe to use from several processes at once."""
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root)
+
+    def tile_path(self, tile_hash: str) -> Path:
+        """File of a finished tile."""
+        return self.root / "tiles" / tile_hash[:2] / f"{tile_hash}.arrow"
+
+    def pieces_path(self, tile_hash: str) -> Path:
+        """File of a finished tile's pieces."""
+        return self.root / "tiles" / tile_hash[:2] / f"{tile_hash}.open.arrow"
+
+    def profile_path(self, key: str) -> Path:
+        """File of an image profile."""
+        return self.root / "images" / f"{key}.npz"
+
+    def work_path(self, run_hash: str, stage: str, name: str) -> Path:
+        """File of a later stage."""
+        return self.root / "work" / run_hash / stage / f"{name}.arrow"
+
+    def has_tile(self, tile_hash: str) -> bool:
+        """Whether the tile is finished."""
+        return self.tile_path(tile_hash).exists()
+
+    def save_tile(self, tile_hash: str, result: TileResult) -> None:
+        """Write a finished tile, whole or not at all."""
+        path = self.tile_path(tile_hash)
+        # The pieces first: the main file's presence says that the tile is finished.
+        versions = {"image_versions": result.image_versions}
+        write_table(self.pieces_path(tile_hash), pieces_to_table(result.pieces), versions)
+        facts = {
+            "status": result.status,
+            "num_pieces": len(result.pieces),
+            "image_versions": result.image_versions,
+            "num_pixels_valid": result.num_pixels_valid,
+            "num_windows": result.num_windows,
+            "oversize": result.oversize,
+        }
+        write_table(path, instances_to_table(result.whole), facts)
+
+    def load_tile(self, tile_hash: str) -> TileResult:
+        """Read a finished tile.
+
+        Raises:
+            TileStoreError: if the file is damaged; says which, and that it may be deleted.
+        """
+        table, facts = read_table(self.tile_path(tile_hash))
+        return TileResult(
+            status=facts["status"],
+            whole=instances_from_table(table),
+            pieces=self.load_pieces(tile_hash)[0],
+            image_versions=tuple(facts["image_versions"]),
+            num_pixels_valid=facts["num_pixels_valid"],
+            num_windows=facts["num_windows"],
+            oversize=tuple(tuple(bounds) for bounds in facts["oversize"]),
+        )
+
+    def load_pieces(self, tile_hash: str) -> tuple[Pieces, tuple[str, ...]]:
+        """Only the pieces of a finished tile, and the versions of its images."""
+        table, facts = read_table(self.pieces_path(tile_hash))
+        return pieces_from_table(table), tuple(facts["image_versions"])
+
+    def mark_attempt(self, tile_hash: str) -> int:
+        """Note that the work on a tile begins; returns how many earlier attempts never ended."""
+        folder = self.root / "attempts" / tile_hash
+        folder.mkdir(parents=True, exist_ok=True)
+        earlier = len(list(folder.iterdir()))
+        (folder / f"{os.getpid()}-{uuid.uuid4().hex[:8]}").touch()
+        return earlier
+
+    def clear_attempts(self, tile_hash: str) -> None:
+        """Forget the attempts of a tile that ended, well or with an error."""
+        folder = self.root / "attempts" / tile_hash
+        if folder.is_dir():
+            for mark in folder.iterdir():
+                mark.unlink(missing_ok=True)
+            folder.rmdir()
+
+    def journal_path(self, run_token: str) -> Path:
+        """Folder of a run's journals."""
+        return self.root / "journal" / run_token
+
+    def journal(self, run_token: str) -> "Journal":
+        """A journal of this process's own."""
+        name = f"{os.getpid()}-{uuid.uuid4().hex[:8]}.jsonl"
+        return Journal(self.journal_path(run_token) / name)
+
+
+class Journal:
+    """Append-only lines of JSON, one file per worker; read by the progress bar and the report."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+
+    def write(self, event: str, **facts: Any) -> None:
+        """Append one event; a torn last line (a killed worker) is skipped by readers."""
+        line = json.dumps({"event": event, "time": round(time.time(), 3), **facts})
+        with self._path.open("a") as file:
+            file.write(line + "\n")
+
+
+def write_table(path: Path, table: pa.Table, facts: dict[str, Any] | None = None) -> None:
+    """Write a table with a few facts as an Arrow IPC file, whole or not at all."""
+    meta = {**(table.schema.metadata or {}), _FACTS: json.dumps(facts or {}).encode()}
+    table = table.replace_schema_metadata(meta)
+    options = pa.ipc.IpcWriteOptions(compression="lz4")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        atomic_path(path) as temporary,
+        pa.OSFile(str(temporary), "wb") as sink,
+        pa.ipc.new_file(sink, table.schema, options=options) as writer,
+    ):
+        writer.write_table(table)
+
+
+def read_table(path: Path) -> tuple[pa.Table, dict[str, Any]]:
+    """Read a table and its facts.
+
+    Raises:
+        TileStoreError: if the file is missing or damaged.
+    """
+    try:
+        with pa.memory_map(str(path)) as source:
+            table = pa.ipc.open_file(source).read_all()
+        facts = json.loads(table.schema.metadata[_FACTS])
+    except (OSError, pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
+        raise TileStoreError(
+            f"{path}: the tile store's file cannot be read ({error}); delete it and run again"
+        ) from error
+    return table, facts

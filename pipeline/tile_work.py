@@ -1,0 +1,229 @@
+"""The work on one tile as plain steps: task -> read -> segment -> trace. Beam only wires it."""
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from geo.components import find_instances
+from geo.grid import PixelWindow, Tile
+from geo.image_profile import ImageProfile, load_profile, profile_image, save_profile
+from geo.images import ImageInfo
+from geo.instances import Instances
+from geo.rasters import TileRaster, TileReader
+from geo.seams import Pieces, split_cell
+from model.segment import Segmenter
+from pipeline.cover import Cover
+from pipeline.spec import JobSpec
+from pipeline.tile_store import TileResult, TileStore
+
+TILE_FORMAT = 1
+"""Raise it when reading, segmenting or tracing changes what a stored tile holds."""
+
+UInt8Array = npt.NDArray[np.uint8]
+BoolArray = npt.NDArray[np.bool_]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TileTask:
+    """One tile, ready to be worked on.
+
+    Attributes:
+        tile: the tile.
+        window: the part of it that holds active cores; whole cores.
+        cores: which cores of `window` to segment, bool.
+        images: positions of the images that meet the window and its margin, in order.
+        tile_hash: identity of everything that reading, segmenting and tracing depend on.
+    """
+
+    tile: Tile
+    window: PixelWindow
+    cores: BoolArray
+    images: tuple[int, ...]
+    tile_hash: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TileLayers:
+    """What was read for one tile: a raster per image for mean_probability, else just one."""
+
+    task: TileTask
+    rasters: tuple[TileRaster, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TileProbability:
+    """Probability of one tile's active window."""
+
+    task: TileTask
+    probability: UInt8Array
+    image_index: npt.NDArray[np.uint16] | None
+    num_pixels_valid: int
+    num_windows: int
+
+
+def make_task(spec: JobSpec, cover: Cover, fingerprint: dict[str, Any], tile: Tile) -> TileTask:
+    """Find a tile's active window and images, and hash what its result depends on."""
+    cores = cover.core_mask(tile)
+    window, cores = _active_window(tile, cores, spec.core_px)
+    images = tuple(cover.images_of(tile.zone, window.expand(spec.margin_px)))
+    facts = {
+        "format": TILE_FORMAT,
+        "tile": tile.name,
+        "cores": hashlib.sha256(
+            np.packbits(cores).tobytes() + repr(cores.shape).encode()
+        ).hexdigest(),
+        "images": [_image_facts(spec.images[index]) for index in images],
+        "raster": dataclasses.asdict(spec.config.raster),
+        "bundle": spec.bundle_sha256,
+        "segment": fingerprint,
+        "max_extent_px": spec.max_extent_px,
+        "probability": "probability" in spec.config.outputs,
+    }
+    text = json.dumps(facts, sort_keys=True, default=str)
+    return TileTask(
+        tile=tile,
+        window=window,
+        cores=cores,
+        images=images,
+        tile_hash=hashlib.sha256(text.encode()).hexdigest(),
+    )
+
+
+def _image_facts(image: ImageInfo) -> list[str]:
+    # Neither the path nor the name: a moved file is the same image.
+    return [image.version, str(image.date)]
+
+
+def _active_window(tile: Tile, cores: BoolArray, core_px: int) -> tuple[PixelWindow, BoolArray]:
+    rows, cols = np.flatnonzero(cores.any(axis=1)), np.flatnonzero(cores.any(axis=0))
+    if len(rows) == 0:
+        return PixelWindow(tile.window.col_off, tile.window.row_off, 0, 0), cores[:0, :0]
+    top, bottom, left, right = rows[0], rows[-1] + 1, cols[0], cols[-1] + 1
+    window = PixelWindow(
+        tile.window.col_off + int(left) * core_px,
+        tile.window.row_off + int(top) * core_px,
+        int(right - left) * core_px,
+        int(bottom - top) * core_px,
+    )
+    return window, cores[top:bottom, left:right]
+
+
+class ProfileShelf:
+    """Image profiles from the store, the last few kept in memory."""
+
+    def __init__(self, spec: JobSpec, store: TileStore) -> None:
+        self._spec = spec
+        self._store = store
+        self._kept: dict[int, ImageProfile] = {}
+
+    def path(self, index: int) -> Path:
+        """File of an image's profile: named by the image's version and what it was made with."""
+        facts = [self._spec.images[index].version, dataclasses.asdict(self._spec.config.raster)]
+        text = json.dumps(facts, sort_keys=True, default=str)
+        return self._store.profile_path(hashlib.sha256(text.encode()).hexdigest()[:32])
+
+    def make(self, index: int) -> None:
+        """Compute an image's profile unless it is stored."""
+        path = self.path(index)
+        if not path.exists():
+            profile = profile_image(self._spec.images[index], self._spec.config.raster)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_profile(profile, str(path))
+
+    def get(self, index: int) -> ImageProfile:
+        """An image's profile.
+
+        Raises:
+            RasterError: if it could not be computed.
+        """
+        if index not in self._kept:
+            if len(self._kept) >= 16:
+                self._kept.pop(next(iter(self._kept)))
+            if not self.path(index).exists():
+                self.make(index)
+            self._kept[index] = load_profile(str(self.path(index)))
+        return self._kept[index]
+
+
+def read_layers(spec: JobSpec, shelf: ProfileShelf, task: TileTask) -> TileLayers:
+    """Read a tile's images onto the grid, margin included.
+
+    Raises:
+        RasterError: if an image cannot be read there.
+    """
+    if not task.images or not task.cores.any():
+        return TileLayers(task=task, rasters=())
+    reader = TileReader(
+        [spec.images[index] for index in task.images],
+        [shelf.get(index) for index in task.images],
+        task.tile.grid,
+        spec.config.raster,
+    )
+    with reader:
+        window = task.window.expand(spec.margin_px)
+        if spec.config.raster.mosaic == "mean_probability":
+            rasters = tuple(reader.read_layers(window))
+        else:
+            rasters = (reader.read(window),)
+    return TileLayers(task=task, rasters=rasters)
+
+
+def segment_layers(spec: JobSpec, segmenter: Segmenter, layers: TileLayers) -> TileProbability:
+    """Run the network over a tile; several images are averaged pixel by pixel."""
+    task, margin = layers.task, spec.margin_px
+    inner = task.window.within(task.window.expand(margin))
+    shape = (task.window.height, task.window.width)
+    total, times = np.zeros(shape, np.uint16), np.zeros(shape, np.uint16)
+    image_index: npt.NDArray[np.uint16] | None = None
+    before = segmenter.stats.num_windows
+    for raster in layers.rasters:
+        probability = segmenter.segment(raster.pixels, raster.valid)
+        if len(layers.rasters) == 1:
+            return TileProbability(
+                task=task,
+                probability=probability,
+                image_index=raster.image_index[inner] if len(task.images) > 1 else None,
+                num_pixels_valid=int(np.count_nonzero(raster.valid[inner])),
+                num_windows=segmenter.stats.num_windows - before,
+            )
+        valid = raster.valid[inner]
+        total += probability
+        times += valid
+        index = raster.image_index[inner]
+        image_index = index if image_index is None else np.where(valid, index, image_index)
+    return TileProbability(
+        task=task,
+        # Rounded half up in integers: the same on every machine.
+        probability=((total + times // 2) // np.maximum(times, 1)).astype(np.uint8),
+        image_index=image_index,
+        num_pixels_valid=int(np.count_nonzero(times)),
+        num_windows=segmenter.stats.num_windows - before,
+    )
+
+
+def trace_tile(spec: JobSpec, done: TileProbability) -> TileResult:
+    """Threshold and label a tile; leave out what is larger than any building."""
+    task = done.task
+    if done.num_pixels_valid == 0:
+        return TileResult(status="nodata", whole=Instances.empty(), pieces=Pieces.empty())
+    instances = find_instances(
+        done.probability,
+        threshold=spec.bundle.threshold_uint8,
+        window=task.window,
+        image_index=done.image_index,
+    )
+    level = split_cell(instances, task.tile.window, spec.max_extent_px)
+    return TileResult(
+        status="ok" if len(instances) else "empty",
+        whole=level.whole,
+        pieces=level.open,
+        image_versions=tuple(spec.images[index].version for index in task.images),
+        num_pixels_valid=done.num_pixels_valid,
+        num_windows=done.num_windows,
+        oversize=tuple(tuple(int(v) for v in row) for row in level.oversize.bounds),
+    )

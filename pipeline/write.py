@@ -1,0 +1,176 @@
+"""WriteShards and WriteLedger: final tables -> GeoParquet by S2 cell, and the ledger of tiles."""
+
+import dataclasses
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+
+from geo.footprints import FOOTPRINT_SCHEMA
+from geo.geoparquet import SORT_COLUMN, write_shard
+from geo.shards import Shard, assign_shards, merge_counts, plan_shards
+from pipeline.counters import count
+from pipeline.failures import TileNote, TileRecord
+from pipeline.finish import work_name
+from pipeline.ledger import LedgerSummary, write_ledger
+from pipeline.spec import JobSpec, TileKey
+from pipeline.tile_store import TileStore, read_table
+
+PUBLIC_SCHEMA = FOOTPRINT_SCHEMA.remove(FOOTPRINT_SCHEMA.get_field_index(SORT_COLUMN))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WrittenShard:
+    """One file of the output.
+
+    Attributes:
+        token: S2 cell token.
+        path: relative to the output folder.
+        num_rows: footprints.
+        num_bytes: size of the file.
+        bounds: (xmin, ymin, xmax, ymax) in degrees.
+        sha256: hash of the file.
+        area_m2: sum of the footprints' areas.
+    """
+
+    token: str
+    path: str
+    num_rows: int
+    num_bytes: int
+    bounds: tuple[float, float, float, float]
+    sha256: str
+    area_m2: float
+
+
+class WriteShards(beam.PTransform):
+    """Final tables to balanced shards.
+
+    Element in: (tile key, counts per S2 cell). Element out: `WrittenShard`. Keyed by shard.
+    Counted: shards, footprints. Retries are safe: a shard appears whole or not at all, under the same name.
+    """
+
+    def __init__(self, spec: JobSpec) -> None:
+        super().__init__()
+        self._spec = spec
+
+    def expand(self, resolved: Any) -> Any:
+        """Wire the transform."""
+        shards = beam.pvalue.AsSingleton(
+            resolved
+            | "CellCounts" >> beam.Values()
+            | "SumCounts" >> beam.CombineGlobally(_SumCountsFn())
+            | "PlanShards" >> beam.Map(_plan, self._spec.config.shards.max_rows_per_shard)
+        )
+        return (
+            resolved
+            | "KeyByShard" >> beam.FlatMap(_key_by_shard, shards=shards)
+            | "GroupShard" >> beam.GroupByKey()
+            | "WriteShard" >> beam.ParDo(_WriteShardDoFn(self._spec), shards=shards)
+        )
+
+
+class _SumCountsFn(beam.CombineFn):
+    """Adds counts per S2 cell."""
+
+    def create_accumulator(self) -> Any:
+        return np.zeros(0, np.uint64), np.zeros(0, np.int64)
+
+    def add_input(self, accumulator: Any, counts: Any) -> Any:
+        return merge_counts([accumulator, counts])
+
+    def merge_accumulators(self, accumulators: Any) -> Any:
+        return merge_counts(accumulators)
+
+    def extract_output(self, accumulator: Any) -> Any:
+        return accumulator
+
+
+def _plan(counts: Any, max_rows: int) -> list[Shard]:
+    cells, num_rows = counts
+    return plan_shards(cells, num_rows, max_rows)
+
+
+def _key_by_shard(element: Any, shards: Sequence[Shard]) -> Iterable[tuple[str, TileKey]]:
+    key, (cells, _) = element
+    for index in np.unique(assign_shards(cells, shards)).tolist():
+        yield shards[index].token, key
+
+
+class _WriteShardDoFn(beam.DoFn):
+    """Writes one shard."""
+
+    def __init__(self, spec: JobSpec) -> None:
+        self._spec = spec
+
+    def setup(self) -> None:
+        self._store = TileStore(self._spec.store_path)
+        self._journal = self._store.journal(self._spec.run_token)
+
+    def process(self, element: Any, shards: Sequence[Shard]) -> Iterable[WrittenShard]:
+        begin = time.perf_counter()
+        token, keys = element
+        table = self._rows(token, sorted(keys), shards)
+        path = f"footprints/s2={token}.parquet"
+        (self._spec.out_path / path).parent.mkdir(parents=True, exist_ok=True)
+        info = write_shard(
+            self._spec.out_path / path,
+            [table],
+            schema=PUBLIC_SCHEMA,
+            config=self._spec.config.write,
+        )
+        count("WriteShards", "shards")
+        count("WriteShards", "footprints", info.num_rows)
+        self._journal.write("stage", name="WriteShards", seconds=time.perf_counter() - begin)
+        yield WrittenShard(
+            token=token,
+            path=path,
+            num_rows=info.num_rows,
+            num_bytes=info.num_bytes,
+            bounds=info.bounds or (0.0, 0.0, 0.0, 0.0),
+            sha256=info.sha256,
+            area_m2=round(float(np.sum(table["area_in_meters"].to_numpy())), 1),
+        )
+
+    def _rows(self, token: str, keys: Sequence[TileKey], shards: Sequence[Shard]) -> pa.Table:
+        wanted = [shard.token for shard in shards].index(token)
+        parts = []
+        for key in keys:
+            path = self._store.work_path(self._spec.run_hash, "resolved", work_name(key))
+            table, _ = read_table(path)
+            mine = assign_shards(table["s2_cell"].to_numpy(), shards) == wanted
+            parts.append(table if mine.all() else table.filter(pa.array(mine)))
+        return pa.concat_tables(parts)
+
+
+class WriteLedger(beam.PTransform):
+    """Tile records to tiles.parquet: every planned tile, its status and why.
+
+    Element in: `TileRecord`; side input: `TileNote`s of later stages. Element out: one
+    `LedgerSummary`. Retries are safe: the file is rewritten whole.
+    """
+
+    def __init__(self, spec: JobSpec, notes: Any) -> None:
+        super().__init__()
+        self._spec = spec
+        self._notes = notes
+
+    def expand(self, records: Any) -> Any:
+        """Wire the transform."""
+        return (
+            records
+            | "ToOneLedger" >> beam.Map(_under_one_key)
+            | "GroupLedger" >> beam.GroupByKey()
+            | "WriteTiles" >> beam.Map(_write_ledger, self._spec, self._notes)
+        )
+
+
+def _under_one_key(record: TileRecord) -> tuple[int, TileRecord]:
+    return 0, record
+
+
+def _write_ledger(element: Any, spec: JobSpec, notes: Sequence[TileNote]) -> LedgerSummary:
+    _, records = element
+    return write_ledger(spec, records, notes)
