@@ -205,10 +205,13 @@ def _image_stretches(
     for i in range(len(run_offsets) - 1):
         first = n
         for r in range(run_offsets[i], run_offsets[i + 1]):
-            for col in range(start[r], end[r]):
-                index = np.int32(image_index[row[r], col])
-                if n == first or image[n - 1] != index:
+            col, line = start[r], image_index[row[r]]
+            while col < end[r]:
+                index, begin = line[col], col
+                while col < end[r] and line[col] == index:
+                    col += 1
+                if n == first or image[n - 1] != np.int32(index):
                     owner[n], image[n], pixels[n] = i, index, 0
                     n += 1
-                pixels[n - 1] += 1
+                pixels[n - 1] += col - begin
     return owner[:n].copy(), image[:n].copy(), pixels[:n].copy()

@@ -19,8 +19,6 @@ from mask_drawings import (
 
 from geo import components
 from geo.components import exceeds_extent, find_instances, split_oversize
-from geo.connectivity import connect_runs, sum_image_counts
-from geo.errors import GeometryError
 from geo.grid import PixelWindow
 
 
@@ -178,32 +176,6 @@ def test_split_oversize_counts_both_directions():
     assert len(split_oversize(found, 6)[1]) == 0
     with pytest.raises(ValueError, match="max_extent_px = 0"):
         exceeds_extent(found.bounds(), 0)
-
-
-def test_runs_that_share_a_pixel_are_refused():
-    row = np.zeros(2, np.int32)
-    start, end = np.array([0, 3], np.int32), np.array([4, 6], np.int32)
-    with pytest.raises(GeometryError, match=r"row 0, col 3"):
-        connect_runs(row, start, end, np.arange(2), 2)
-
-
-def test_touching_runs_of_a_row_become_one():
-    row = np.array([5, 5, 5], np.int32)
-    start, end = np.array([0, 3, 9], np.int32), np.array([3, 7, 12], np.int32)
-    runs = connect_runs(row, start, end, np.array([1, 0, 1]), 2)
-    assert runs.run_start.tolist() == [0, 9]
-    assert runs.run_end.tolist() == [7, 12]
-    assert runs.group_of_node.tolist() == [0, 0]
-    assert runs.sum_nodes(np.array([10, 5])).tolist() == [15]
-
-
-def test_image_counts_are_added_and_sorted():
-    offsets, images, pixels = sum_image_counts(
-        np.array([2, 0, 2, 2]), np.array([7, 1, 3, 7], np.int32), np.array([1, 2, 3, 4]), 3
-    )
-    assert offsets.tolist() == [0, 1, 1, 3]
-    assert images.tolist() == [1, 3, 7]
-    assert pixels.tolist() == [2, 3, 5]
 
 
 def test_results_own_their_memory():

@@ -96,3 +96,14 @@ def test_a_foreign_table_is_refused():
         instances_from_table(table.set_column(place, "num_pixels", missing))
     with pytest.raises(DatasetError, match="is_oversize"):
         pieces_from_table(table)
+
+
+@pytest.mark.parametrize(
+    ("name", "runs"), [("run_lengths", [[3, 3]]), ("start_steps", [[]]), ("image_pixels", [[4, 5]])]
+)
+def test_lists_that_do_not_fit_together_are_refused(name, runs):
+    table = instances_to_table(find(np.ones((3, 3), bool)))
+    place = table.schema.get_field_index(name)
+    column = pa.array(runs, table.schema.field(name).type)
+    with pytest.raises(DatasetError, match=rf"{name}.* expected lists of equal length"):
+        instances_from_table(table.set_column(place, table.schema.field(name), column))

@@ -121,7 +121,7 @@ def assert_equals_whole(mosaic, tile_px, *, max_extent_px=NO_LIMIT, rng=None, fa
 places = st.sampled_from([(0, 0), (-7, -13), (-40, 3), (-1_000_003, 999_999), (5, -64)])
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=150)
 @given(
     mask=masks(max_side=40),
     tile_px=st.integers(3, 20),
@@ -134,7 +134,7 @@ def test_merged_equals_the_whole_for_any_tiles_and_order(mask, tile_px, place, f
     assert_equals_whole(mosaic, tile_px, rng=np.random.default_rng(seed), factor=factor)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=150)
 @given(
     mask=masks(max_side=40),
     tile_px=st.integers(3, 20),
@@ -240,6 +240,23 @@ def test_oversize_spreads_to_what_touches_it_only():
     merged, report, _ = merge_tiles(Mosaic(mask), 8, max_extent_px=20)
     assert len(merged) == 2
     assert len(report) == 0
+
+
+def test_what_has_lost_its_runs_stays_oversize_under_a_larger_limit():
+    mask = np.zeros((8, 16), bool)
+    mask[2, 2:12] = True
+    mosaic = Mosaic(mask)
+    left, right = mosaic.tiles(8)
+    pieces = [
+        split_cell(mosaic.find(left), left, 5).open,  # 6 px: only its last pixel is kept
+        split_cell(mosaic.find(right), right, 5).open,
+    ]
+    assert [part.is_oversize.tolist() for part in pieces] == [[True], [False]]
+    for parts in (pieces, pieces[::-1]):
+        result = merge_level(parts, None, 1000)
+        assert len(result.whole) == 0
+        assert result.oversize.bounds.tolist() == [[2, 2, 3, 12]]
+        assert result.oversize.num_pixels.tolist() == [10]
 
 
 def test_is_open_looks_at_all_four_sides():
