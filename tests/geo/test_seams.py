@@ -121,7 +121,7 @@ def assert_equals_whole(mosaic, tile_px, *, max_extent_px=NO_LIMIT, rng=None, fa
 places = st.sampled_from([(0, 0), (-7, -13), (-40, 3), (-1_000_003, 999_999), (5, -64)])
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 @given(
     mask=masks(max_side=40),
     tile_px=st.integers(3, 20),
@@ -134,7 +134,7 @@ def test_merged_equals_the_whole_for_any_tiles_and_order(mask, tile_px, place, f
     assert_equals_whole(mosaic, tile_px, rng=np.random.default_rng(seed), factor=factor)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 @given(
     mask=masks(max_side=40),
     tile_px=st.integers(3, 20),
