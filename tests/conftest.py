@@ -26,3 +26,39 @@ def shared_data() -> Path:
     if not (SHARED_DATA / "scenes").is_dir():
         pytest.skip("no real imagery: ../shared/data does not exist beside the repository")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def colour_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real, tiny bundle that finds the roofs of drawn towns to the pixel (0.3 m)."""
+    # Here, since torch takes seconds to import and most tests do without.
+    import synthetic
+
+    from model.colour_bundle import save_colour_bundle
+
+    path = tmp_path_factory.mktemp("bundles") / "colour.safetensors"
+    return save_colour_bundle(path, roof_colours=[synthetic.ROOF_RGB])
+
+
+@pytest.fixture(scope="session")
+def seed_bundle(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of the seed weights; skips where they are not there."""
+    weights = shared_data / SEED_WEIGHTS
+    if not weights.exists():
+        pytest.skip(f"no seed weights: ../shared/data/{SEED_WEIGHTS} does not exist")
+    from model.bundle import BundleMeta, read_state_dict, save_bundle
+    from model.unet import NetworkConfig
+
+    path = tmp_path_factory.mktemp("bundles") / "seed.safetensors"
+    meta = BundleMeta(
+        name="seed",
+        network=NetworkConfig(encoder="resnet18"),
+        bands=("red", "green", "blue"),
+        mean=(0.45, 0.45, 0.45),
+        std=(0.25, 0.25, 0.25),
+        gsd_m=0.3,
+        erosion_px=1,
+        provenance={"imported_from": SEED_WEIGHTS},
+    )
+    save_bundle(path, meta, read_state_dict(weights))
+    return path
