@@ -17,7 +17,8 @@ from geo.footprints import (
     snap_polygons,
 )
 from geo.grid import METRES_PER_DEGREE, WorldGrid
-from geo.overlap import OVERLAP_TOLERANCE_M, OverlapConfig, resolve_overlaps
+from geo.overlap import OverlapConfig, resolve_overlaps
+from geo.overlap_pairs import OVERLAP_TOLERANCE_M
 from geo.polygons import PolygonArray
 
 KAMPALA = (32.6, 0.35)
