@@ -1,0 +1,433 @@
+"""The kernels that finish one outline after the other: candidates, guard, verdict.
+
+Every candidate outline is put into the "lattice", a buffer of integer coordinates relative to the
+building's first pixel; there it is tested for validity, exactly, and measured against the pixels.
+The one that is accepted last stays there and is the outcome.
+"""
+
+from typing import NamedTuple
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from geo.polygons import Float64Array
+from geo.regularize import (
+    SIDE_COLUMNS,
+    distance_to_rectangle,
+    dominant_direction,
+    fit_rectangle,
+    refit_ring,
+    square_ring,
+)
+from geo.ring_validity import MAX_COORDINATE, is_strictly_valid
+from geo.run_overlap import index_rows, ring_area, ring_length, ring_overlap
+from geo.simplify import simplify_indices
+
+Int32Array = npt.NDArray[np.int32]
+Int64Array = npt.NDArray[np.int64]
+UInt8Array = npt.NDArray[np.uint8]
+
+LATTICE_STEP_PX = 2.0**-12
+"""Finished coordinates are whole multiples of this: validity is decided on integers."""
+
+_LATTICE = 4096.0
+# Beyond this extent in pixels the integers of the validity test could overflow; GEOS takes over.
+_MAX_EXTENT_PX = float(MAX_COORDINATE) / _LATTICE / 2.0
+# Mean distance between a straight line and the pixel edges that stand for it, with some slack.
+_STAIRCASE_PX = 0.3
+# Where the guard refuses, the tolerance shrinks by this factor, so many times at most.
+_TOLERANCE_FACTOR = 0.7
+_NUM_STRICT_ATTEMPTS, _NUM_ATTEMPTS = 3, 5
+
+RAW, RECTANGLE, SQUARED, SIMPLIFIED, GEOS = 0, 1, 2, 3, 4
+"""Forms: what became of an outline."""
+
+
+class Limits(NamedTuple):
+    """The config in pixels, as the kernels take it."""
+
+    tolerance: float
+    square: bool
+    min_iou: float
+    min_hole_area: float
+    square_min_iou: float
+    rectangle_tolerance: float
+    squaring_shift: float
+    snap_tan: float
+    min_side: float
+
+
+class _Runs(NamedTuple):
+    """The pixels of one instance."""
+
+    rows: Int32Array
+    starts: Int32Array
+    ends: Int32Array
+    row_first: Int64Array
+    num_pixels: float
+
+
+class _Verdict(NamedTuple):
+    """IoU of a candidate with the pixels, area of their difference, length of its outline."""
+
+    iou: float
+    difference: float
+    length: float
+
+
+class _Scratch(NamedTuple):
+    """Work space for the largest outline, reused for all.
+
+    raw: rings relative to the first pixel, raw_ends: position after each ring; kept: positions of the
+    simplified vertices within their ring, kept_ends likewise; lattice: a candidate in steps of the
+    lattice, lattice_ends likewise.
+    """
+
+    raw: Float64Array
+    raw_ends: Int64Array
+    kept: Int64Array
+    kept_ends: Int64Array
+    stack: Int64Array
+    sides: Float64Array
+    corners: Float64Array
+    lattice: Int64Array
+    lattice_ends: Int64Array
+    candidate: Float64Array
+
+
+@numba.njit(cache=True, nogil=True)
+def finish_all(
+    coords: Float64Array,
+    ring_offsets: Int64Array,
+    polygon_offsets: Int64Array,
+    run_row: Int32Array,
+    run_start: Int32Array,
+    run_end: Int32Array,
+    run_offsets: Int64Array,
+    limits: Limits,
+) -> tuple[Float64Array, Int64Array, Int64Array, UInt8Array]:
+    """Finish every outline in turn; no outcome is larger than the outline it came from."""
+    num = len(polygon_offsets) - 1
+    out = np.empty((len(coords) + 5, 2))
+    out_ring_offsets = np.zeros(len(ring_offsets), np.int64)
+    out_polygon_offsets = np.zeros(num + 1, np.int64)
+    forms = np.zeros(num, np.uint8)
+    scratch, row_first = _make_scratch(ring_offsets, polygon_offsets, run_row, run_offsets)
+    num_points, num_rings = 0, 0
+    for i in range(num):
+        begin, end = run_offsets[i], run_offsets[i + 1]
+        runs = _runs_of(run_row[begin:end], run_start[begin:end], run_end[begin:end], row_first)
+        first_ring, last_ring = polygon_offsets[i], polygon_offsets[i + 1]
+        raw_rings = _load(coords, ring_offsets, first_ring, last_ring, runs, limits, scratch)
+        forms[i], rings = _finish_one(raw_rings, runs, limits, scratch)
+        start = 0
+        for ring in range(rings):
+            stop = scratch.lattice_ends[ring]
+            for k in range(start, stop):
+                out[num_points, 0] = scratch.lattice[k, 0] / _LATTICE + runs.starts[0]
+                out[num_points, 1] = scratch.lattice[k, 1] / _LATTICE - runs.rows[0]
+                num_points += 1
+            start = stop
+            num_rings += 1
+            out_ring_offsets[num_rings] = num_points
+        out_polygon_offsets[i + 1] = num_rings
+    # Copies, so that the roomy buffers are let go.
+    coords_left, offsets_left = out[:num_points].copy(), out_ring_offsets[: num_rings + 1].copy()
+    return coords_left, offsets_left, out_polygon_offsets, forms
+
+
+@numba.njit(cache=True, nogil=True)
+def _runs_of(
+    rows: Int32Array, starts: Int32Array, ends: Int32Array, row_first: Int64Array
+) -> _Runs:
+    """One instance's runs, with their rows indexed."""
+    index_rows(rows, row_first)
+    num_rows = np.int64(rows[-1]) - np.int64(rows[0]) + 1
+    num_pixels = 0.0
+    for k in range(len(rows)):
+        num_pixels += ends[k] - starts[k]
+    return _Runs(rows, starts, ends, row_first[: num_rows + 1], num_pixels)
+
+
+@numba.njit(cache=True, nogil=True)
+def _make_scratch(
+    ring_offsets: Int64Array,
+    polygon_offsets: Int64Array,
+    run_row: Int32Array,
+    run_offsets: Int64Array,
+) -> tuple[_Scratch, Int64Array]:
+    """Work space for the largest outline, and the row index of the highest instance."""
+    points, rings, height = np.int64(8), np.int64(1), np.int64(1)
+    for i in range(len(polygon_offsets) - 1):
+        first, last = polygon_offsets[i], polygon_offsets[i + 1]
+        rows = np.int64(run_row[run_offsets[i + 1] - 1]) - np.int64(run_row[run_offsets[i]]) + 1
+        points = np.maximum(points, ring_offsets[last] - ring_offsets[first])
+        rings, height = np.maximum(rings, last - first), np.maximum(height, rows)
+    room = 3 * points + 8
+    scratch = _Scratch(
+        np.empty((points, 2)),
+        np.empty(rings, np.int64),
+        np.empty(points, np.int64),
+        np.empty(rings, np.int64),
+        np.empty((points + 2, 2), np.int64),
+        np.empty((room, SIDE_COLUMNS)),
+        np.empty((room, 2)),
+        np.empty((points, 2), np.int64),
+        np.empty(rings, np.int64),
+        np.empty((points, 2)),
+    )
+    return scratch, np.empty(height + 1, np.int64)
+
+
+@numba.njit(cache=True, nogil=True)
+def _load(
+    coords: Float64Array,
+    ring_offsets: Int64Array,
+    first_ring: int,
+    last_ring: int,
+    runs: _Runs,
+    limits: Limits,
+    scratch: _Scratch,
+) -> int:
+    """Copy an outline relative to its first pixel, without the small holes; its number of rings."""
+    count, rings = 0, 0
+    for ring in range(first_ring, last_ring):
+        begin = count
+        for k in range(ring_offsets[ring], ring_offsets[ring + 1]):
+            scratch.raw[count, 0] = coords[k, 0] - runs.starts[0]
+            scratch.raw[count, 1] = coords[k, 1] + runs.rows[0]
+            count += 1
+        is_hole = ring > first_ring
+        if is_hole and abs(ring_area(scratch.raw[begin:count])) < limits.min_hole_area:
+            count = begin
+            continue
+        scratch.raw_ends[rings] = count
+        rings += 1
+    return rings
+
+
+@numba.njit(cache=True, nogil=True)
+def _finish_one(raw_rings: int, runs: _Runs, limits: Limits, scratch: _Scratch) -> tuple[int, int]:
+    """Form and number of rings of the outcome, which is left in the lattice."""
+    if limits.tolerance <= 0.0 or not _is_small(raw_rings, scratch):
+        return RAW, _put_raw(raw_rings, scratch)
+    tolerance = limits.tolerance
+    for _ in range(_NUM_STRICT_ATTEMPTS):
+        form, rings = _attempt(raw_rings, tolerance, True, runs, limits, scratch)
+        if rings > 0:
+            return form, rings
+        tolerance *= _TOLERANCE_FACTOR
+    tolerance = limits.tolerance
+    for _ in range(_NUM_ATTEMPTS):
+        form, rings = _attempt(raw_rings, tolerance, False, runs, limits, scratch)
+        if rings > 0:
+            return form, rings
+        tolerance *= _TOLERANCE_FACTOR
+    return RAW, _put_raw(raw_rings, scratch)
+
+
+@numba.njit(cache=True, nogil=True)
+def _attempt(
+    raw_rings: int,
+    tolerance: float,
+    is_strict: bool,
+    runs: _Runs,
+    limits: Limits,
+    scratch: _Scratch,
+) -> tuple[int, int]:
+    """One try with one tolerance: form and number of rings, 0 if nothing is close enough."""
+    _simplify(raw_rings, tolerance, scratch)
+    is_refitted = True
+    simplified = _judge(_put_simplified(raw_rings, True, scratch), runs, scratch)
+    if not _is_close(simplified, is_strict, limits):
+        is_refitted = False
+        simplified = _judge(_put_simplified(raw_rings, False, scratch), runs, scratch)
+    if limits.square and is_strict:
+        form, rings = _square(raw_rings, simplified, runs, limits, scratch)
+        if rings > 0:
+            return form, rings
+    if _is_close(simplified, is_strict, limits):
+        return SIMPLIFIED, _put_simplified(raw_rings, is_refitted, scratch)
+    return SIMPLIFIED, 0
+
+
+@numba.njit(cache=True, nogil=True)
+def _is_close(simplified: _Verdict, is_strict: bool, limits: Limits) -> bool:
+    """Whether a simplified outline is close enough to the pixels.
+
+    Strictly: by its IoU. Otherwise also if it is as close as straight lines get: the staircase of a
+    line lies a quarter of a pixel from it, which in a small building is more than the IoU allows;
+    without this, straight walls would come out as staircases there.
+    """
+    if is_strict or simplified.iou >= limits.min_iou:
+        return simplified.iou >= limits.min_iou
+    is_staircase = simplified.difference <= _STAIRCASE_PX * simplified.length
+    return is_staircase and simplified.iou >= limits.square_min_iou
+
+
+@numba.njit(cache=True, nogil=True)
+def _put_raw(raw_rings: int, scratch: _Scratch) -> int:
+    """Put the traced outline into the lattice; its number of rings."""
+    for k in range(scratch.raw_ends[raw_rings - 1]):
+        scratch.lattice[k, 0] = np.int64(scratch.raw[k, 0] * _LATTICE)
+        scratch.lattice[k, 1] = np.int64(scratch.raw[k, 1] * _LATTICE)
+    scratch.lattice_ends[:raw_rings] = scratch.raw_ends[:raw_rings]
+    return raw_rings
+
+
+@numba.njit(cache=True, nogil=True)
+def _square(
+    raw_rings: int, simplified: _Verdict, runs: _Runs, limits: Limits, scratch: _Scratch
+) -> tuple[int, int]:
+    """Form and number of rings of the outline with right angles; 0 rings if none will do."""
+    shell, kept = scratch.raw[: scratch.raw_ends[0]], scratch.kept[: scratch.kept_ends[0]]
+    angle = dominant_direction(shell, kept, len(kept), limits.snap_tan)
+    most = np.inf
+    if simplified.iou >= 0.0:
+        most = simplified.difference + limits.squaring_shift * simplified.length
+    has_holes = scratch.kept_ends[raw_rings - 1] > len(kept)
+    if not has_holes and _try_rectangle(shell, kept, angle, runs, most, limits, scratch):
+        return RECTANGLE, 1
+    if len(kept) < 4:
+        return SQUARED, 0
+    return SQUARED, _try_squared(raw_rings, angle, runs, most, limits, scratch)
+
+
+@numba.njit(cache=True, nogil=True)
+def _is_small(raw_rings: int, scratch: _Scratch) -> bool:
+    """Whether the outline's lattice coordinates leave room for the validity test."""
+    for k in range(scratch.raw_ends[0]):
+        if max(abs(scratch.raw[k, 0]), abs(scratch.raw[k, 1])) > _MAX_EXTENT_PX:
+            return False
+    return raw_rings > 0
+
+
+@numba.njit(cache=True, nogil=True)
+def _simplify(raw_rings: int, tolerance: float, scratch: _Scratch) -> None:
+    """Simplify all rings; a hole that collapses keeps no vertex at all.
+
+    The shell stays even if it collapses to a line: a rectangle may still explain it.
+    """
+    begin, count = 0, 0
+    for ring in range(raw_rings):
+        end = scratch.raw_ends[ring]
+        points = scratch.raw[begin:end]
+        num = simplify_indices(points, tolerance, scratch.kept[count:], scratch.stack)
+        if ring == 0 or num >= 3:
+            count += num
+        scratch.kept_ends[ring] = count
+        begin = end
+
+
+@numba.njit(cache=True, nogil=True)
+def _try_rectangle(
+    shell: Float64Array,
+    kept: Int64Array,
+    angle: float,
+    runs: _Runs,
+    most: float,
+    limits: Limits,
+    scratch: _Scratch,
+) -> bool:
+    """Put the rectangle of the pixels into the lattice; whether it explains them."""
+    corners = scratch.corners[:5]
+    fit_rectangle(runs.rows, runs.starts, runs.ends, angle, corners)
+    if distance_to_rectangle(shell, kept, len(kept), corners) > limits.rectangle_tolerance:
+        return False
+    scratch.lattice_ends[0] = _put_ring(corners[:4], 0, scratch.lattice)
+    verdict = _judge(1, runs, scratch)
+    return verdict.iou >= limits.square_min_iou and verdict.difference <= most
+
+
+@numba.njit(cache=True, nogil=True)
+def _try_squared(
+    raw_rings: int, angle: float, runs: _Runs, most: float, limits: Limits, scratch: _Scratch
+) -> int:
+    """Put the rectilinear outline into the lattice; its number of rings, 0 if it does not fit."""
+    begin, kept_begin, count, rings = 0, 0, 0, 0
+    for ring in range(raw_rings):
+        end, kept_end = scratch.raw_ends[ring], scratch.kept_ends[ring]
+        num = 0
+        if kept_end > kept_begin:
+            num = square_ring(
+                scratch.raw[begin:end],
+                scratch.kept[kept_begin:kept_end],
+                kept_end - kept_begin,
+                angle,
+                limits.snap_tan,
+                limits.min_side,
+                scratch.sides,
+                scratch.corners,
+            )
+        if (num == 0 and ring == 0) or count + num + 1 > len(scratch.lattice):
+            return 0
+        if num > 0:
+            count = _put_ring(scratch.corners[:num], count, scratch.lattice)
+            scratch.lattice_ends[rings] = count
+            rings += 1
+        begin, kept_begin = end, kept_end
+    verdict = _judge(rings, runs, scratch)
+    return rings if verdict.iou >= limits.square_min_iou and verdict.difference <= most else 0
+
+
+@numba.njit(cache=True, nogil=True)
+def _put_simplified(raw_rings: int, is_refitted: bool, scratch: _Scratch) -> int:
+    """Put the simplified outline into the lattice; its number of rings.
+
+    Its vertices lie on the corners of the staircase; refitted, its sides cut as much as they add.
+    """
+    begin, kept_begin, count, rings = 0, 0, 0, 0
+    for ring in range(raw_rings):
+        end, kept_end = scratch.raw_ends[ring], scratch.kept_ends[ring]
+        points, kept = scratch.raw[begin:end], scratch.kept[kept_begin:kept_end]
+        num = len(kept)
+        if num > 0:
+            corners = scratch.corners[:num]
+            if is_refitted:
+                refit_ring(points, kept, num, scratch.sides, corners)
+            else:
+                for k in range(num):
+                    corners[k] = points[kept[k]]
+            count = _put_ring(corners, count, scratch.lattice)
+            scratch.lattice_ends[rings] = count
+            rings += 1
+        begin, kept_begin = end, kept_end
+    return rings
+
+
+@numba.njit(cache=True, nogil=True)
+def _put_ring(corners: Float64Array, count: int, lattice: Int64Array) -> int:
+    """Append an open ring, rounded to the lattice and closed; the new number of points."""
+    first = count
+    for k in range(len(corners)):
+        lattice[count, 0] = np.int64(np.round(corners[k, 0] * _LATTICE))
+        lattice[count, 1] = np.int64(np.round(corners[k, 1] * _LATTICE))
+        count += 1
+    lattice[count] = lattice[first]
+    return count + 1
+
+
+@numba.njit(cache=True, nogil=True)
+def _judge(rings: int, runs: _Runs, scratch: _Scratch) -> _Verdict:
+    """How well the candidate in the lattice explains the pixels; IoU -1 if not strictly valid."""
+    num = scratch.lattice_ends[rings - 1]
+    for k in range(num):
+        if max(abs(scratch.lattice[k, 0]), abs(scratch.lattice[k, 1])) > MAX_COORDINATE:
+            return _Verdict(-1.0, 0.0, 0.0)
+    if not is_strictly_valid(scratch.lattice, scratch.lattice_ends, rings):
+        return _Verdict(-1.0, 0.0, 0.0)
+    area, overlap, length, begin = 0.0, 0.0, 0.0, 0
+    for ring in range(rings):
+        end = scratch.lattice_ends[ring]
+        points = scratch.candidate[begin:end]
+        for k in range(begin, end):
+            scratch.candidate[k, 0] = scratch.lattice[k, 0] / _LATTICE
+            scratch.candidate[k, 1] = scratch.lattice[k, 1] / _LATTICE
+        origin_col = np.int64(runs.starts[0])
+        area += ring_area(points)
+        length += ring_length(points)
+        overlap += ring_overlap(points, runs.starts, runs.ends, runs.row_first, origin_col)
+        begin = end
+    union = area + runs.num_pixels - overlap
+    return _Verdict(overlap / union, union - overlap, length)

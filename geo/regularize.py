@@ -1,0 +1,495 @@
+"""Right angles: dominant direction, rectangles, rectilinear outlines.
+
+All kernels work on one building in pixels relative to its own origin and in "side" terms: a side is a
+line with a direction of travel, so that corners are intersections of neighbouring lines. Lines are
+placed so that they cut as much from the traced staircase as they add (area-preserving): a bounding box
+or the vertices themselves would lie on the staircase's outer corners, up to a pixel too far out.
+"""
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from geo.polygons import Float64Array
+
+Int32Array = npt.NDArray[np.int32]
+Int64Array = npt.NDArray[np.int64]
+
+ALONG, ACROSS, FREE = 0, 1, 2
+"""Kinds of sides: parallel to the dominant direction, perpendicular to it, neither."""
+
+# Columns of the table of sides.
+_KIND, _DU, _DV, _OFFSET, _WEIGHT, _U, _V = 0, 1, 2, 3, 4, 5, 6
+SIDE_COLUMNS = 7
+
+# Sides that turn by less than this (sine) are joined at their vertex, not at their intersection.
+_MIN_TURN_SIN = 0.2
+
+# Share of a side's length that is left out at both ends when its direction is measured: there the
+# staircase already belongs to the corner.
+_TRIM_SHARE = 0.15
+
+
+@numba.njit(cache=True, nogil=True)
+def dominant_direction(ring: Float64Array, kept: Int64Array, num: int, snap_tan: float) -> float:
+    """Direction (radians, modulo a quarter turn) that most of the outline runs along or across.
+
+    The first guess is the length-weighted circular mean, with a fourfold symmetry, of the simplified
+    edges. Then all edges near the guess or its perpendicular are fitted together by total least
+    squares on the traced outline: one common direction, an offset each.
+
+    Args:
+        ring: traced ring, closed, shape (n, 2).
+        kept: positions of the simplified ring's vertices, from `simplify_indices`.
+        num: number of kept vertices.
+        snap_tan: tangent of the largest angle of an edge that is counted.
+    """
+    angle = _mean_direction(ring, kept, num)
+    cos, sin = np.cos(angle), np.sin(angle)
+    sum_uu, sum_uv, sum_vv = 0.0, 0.0, 0.0
+    for k in range(num):
+        begin, end = kept[k], kept[(k + 1) % num]
+        dx, dy = ring[end, 0] - ring[begin, 0], ring[end, 1] - ring[begin, 1]
+        du, dv = dx * cos + dy * sin, dy * cos - dx * sin
+        if abs(dv) <= snap_tan * abs(du):
+            xx, xy, yy = _scatter(ring, begin, end)
+        elif abs(du) <= snap_tan * abs(dv):
+            yy, xy, xx = _scatter(ring, begin, end)
+            xy = -xy
+        else:
+            continue
+        sum_uu += xx
+        sum_uv += xy
+        sum_vv += yy
+    fitted = 0.5 * np.arctan2(2.0 * sum_uv, sum_uu - sum_vv)
+    turn = fitted - angle
+    quarter = 0.5 * np.pi
+    turn -= quarter * np.round(turn / quarter)
+    return angle + turn
+
+
+@numba.njit(cache=True, nogil=True)
+def _mean_direction(ring: Float64Array, kept: Int64Array, num: int) -> float:
+    """Length-weighted mean direction of the simplified edges, modulo a quarter turn."""
+    real, imag = 0.0, 0.0
+    for k in range(num):
+        begin, end = kept[k], kept[(k + 1) % num]
+        dx, dy = ring[end, 0] - ring[begin, 0], ring[end, 1] - ring[begin, 1]
+        length2 = dx * dx + dy * dy
+        if length2 == 0.0:
+            continue
+        # (dx + i dy)^4 has four times the angle; its modulus is brought back to the length.
+        square_re, square_im = dx * dx - dy * dy, 2.0 * dx * dy
+        scale = 1.0 / (length2 * np.sqrt(length2))
+        real += (square_re * square_re - square_im * square_im) * scale
+        imag += 2.0 * square_re * square_im * scale
+    return 0.25 * np.arctan2(imag, real)
+
+
+@numba.njit(cache=True, nogil=True)
+def _scatter(ring: Float64Array, begin: int, end: int) -> tuple[float, float, float]:
+    """Second moments (xx, xy, yy) about the mean of the outline between two vertices, trimmed."""
+    num = len(ring) - 1
+    ox, oy = ring[begin, 0], ring[begin, 1]
+    total = _outline_length(ring, begin, end)
+    low, high = _TRIM_SHARE * total, (1.0 - _TRIM_SHARE) * total
+    walked, length = 0.0, 0.0
+    sum_x, sum_y, sum_xx, sum_xy, sum_yy = 0.0, 0.0, 0.0, 0.0, 0.0
+    k = begin
+    while k != end and walked < high:
+        dx, dy = ring[k + 1, 0] - ring[k, 0], ring[k + 1, 1] - ring[k, 1]
+        size = np.sqrt(dx * dx + dy * dy)
+        first, last = max(low - walked, 0.0), min(high - walked, size)
+        if last > first:
+            part, middle = last - first, 0.5 * (first + last) / size
+            x, y = ring[k, 0] - ox + middle * dx, ring[k, 1] - oy + middle * dy
+            spread = part * part * part / (12.0 * size * size)
+            length += part
+            sum_x += part * x
+            sum_y += part * y
+            sum_xx += part * x * x + spread * dx * dx
+            sum_xy += part * x * y + spread * dx * dy
+            sum_yy += part * y * y + spread * dy * dy
+        walked += size
+        k = k + 1 if k + 1 < num else 0
+    if length == 0.0:
+        return 0.0, 0.0, 0.0
+    return (
+        sum_xx - sum_x * sum_x / length,
+        sum_xy - sum_x * sum_y / length,
+        sum_yy - sum_y * sum_y / length,
+    )
+
+
+@numba.njit(cache=True, nogil=True)
+def _outline_length(ring: Float64Array, begin: int, end: int) -> float:
+    """Length of the closed ring from one vertex on to another."""
+    num = len(ring) - 1
+    total, k = 0.0, begin
+    while k != end:
+        dx, dy = ring[k + 1, 0] - ring[k, 0], ring[k + 1, 1] - ring[k, 1]
+        total += np.sqrt(dx * dx + dy * dy)
+        k = k + 1 if k + 1 < num else 0
+    return total
+
+
+@numba.njit(cache=True, nogil=True)
+def fit_rectangle(
+    rows: Int32Array,
+    starts: Int32Array,
+    ends: Int32Array,
+    angle: float,
+    corners: Float64Array,
+) -> None:
+    """Rectangle of a given direction with the second moments and the area of the pixels.
+
+    A rectangle of width w has the variance w^2 / 12 along that side; both sides are then scaled alike
+    to the area. Unlike a bounding box this does not grow with ragged edges.
+
+    Args:
+        rows: row of each run of the instance.
+        starts: first column of each run.
+        ends: column after the last one.
+        angle: direction of one side, in radians, y up.
+        corners: filled in place: closed ring, counter-clockwise, shape (5, 2), relative to the upper
+            left corner of the first run's first pixel.
+    """
+    area, mean_x, mean_y, var_xx, var_xy, var_yy = _run_moments(rows, starts, ends)
+    cos, sin = np.cos(angle), np.sin(angle)
+    var_u = var_xx * cos * cos + 2.0 * var_xy * cos * sin + var_yy * sin * sin
+    var_v = var_xx * sin * sin - 2.0 * var_xy * cos * sin + var_yy * cos * cos
+    width, height = np.sqrt(12.0 * var_u), np.sqrt(12.0 * var_v)
+    scale = 0.5 * np.sqrt(area / (width * height))
+    half_u, half_v = width * scale, height * scale
+    for k in range(5):
+        u = half_u if k in (1, 2) else -half_u
+        v = half_v if k in (2, 3) else -half_v
+        corners[k, 0] = mean_x + u * cos - v * sin
+        corners[k, 1] = mean_y + u * sin + v * cos
+
+
+@numba.njit(cache=True, nogil=True)
+def _run_moments(
+    rows: Int32Array, starts: Int32Array, ends: Int32Array
+) -> tuple[float, float, float, float, float, float]:
+    """Area, mean (x, y) and variances (xx, xy, yy) of the pixels as areas, y up."""
+    area, sum_x, sum_y, sum_xx, sum_xy, sum_yy = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    for k in range(len(rows)):
+        width = float(ends[k] - starts[k])
+        x = float(starts[k] - starts[0]) + 0.5 * width
+        y = -(float(rows[k] - rows[0]) + 0.5)
+        area += width
+        sum_x += width * x
+        sum_y += width * y
+        sum_xx += width * (x * x + width * width / 12.0)
+        sum_xy += width * x * y
+        sum_yy += width * (y * y + 1.0 / 12.0)
+    mean_x, mean_y = sum_x / area, sum_y / area
+    return (
+        area,
+        mean_x,
+        mean_y,
+        sum_xx / area - mean_x * mean_x,
+        sum_xy / area - mean_x * mean_y,
+        sum_yy / area - mean_y * mean_y,
+    )
+
+
+@numba.njit(cache=True, nogil=True)
+def distance_to_rectangle(
+    ring: Float64Array, kept: Int64Array, num: int, corners: Float64Array
+) -> float:
+    """Largest distance of the kept vertices of a ring from a rectangle's outline."""
+    ux, uy = corners[1, 0] - corners[0, 0], corners[1, 1] - corners[0, 1]
+    width = np.sqrt(ux * ux + uy * uy)
+    vx, vy = corners[3, 0] - corners[0, 0], corners[3, 1] - corners[0, 1]
+    height = np.sqrt(vx * vx + vy * vy)
+    worst = 0.0
+    for k in range(num):
+        x, y = ring[kept[k], 0] - corners[0, 0], ring[kept[k], 1] - corners[0, 1]
+        u, v = (x * ux + y * uy) / width, (x * vx + y * vy) / height
+        out_u, out_v = max(-u, u - width), max(-v, v - height)
+        if out_u <= 0.0 and out_v <= 0.0:
+            distance = -max(out_u, out_v)
+        else:
+            distance = np.hypot(max(out_u, 0.0), max(out_v, 0.0))
+        worst = max(worst, distance)
+    return worst
+
+
+@numba.njit(cache=True, nogil=True)
+def square_ring(
+    ring: Float64Array,
+    kept: Int64Array,
+    num: int,
+    angle: float,
+    snap_tan: float,
+    min_side: float,
+    sides: Float64Array,
+    corners: Float64Array,
+) -> int:
+    """Rectilinear version of a simplified ring: its sides turned to the direction and placed anew.
+
+    Args:
+        ring: traced ring, closed, shape (n, 2).
+        kept: positions of the simplified ring's vertices.
+        num: number of kept vertices.
+        angle: dominant direction in radians.
+        snap_tan: tangent of the largest angle by which a side is turned; others stay oblique.
+        min_side: shorter sides and smaller steps are removed; in pixels.
+        sides: scratch, shape at least (3 * num + 4, SIDE_COLUMNS).
+        corners: filled in place with the open ring, shape at least (3 * num + 4, 2).
+
+    Returns:
+        The number of corners; 0 if no ring is left.
+    """
+    cos, sin = np.cos(angle), np.sin(angle)
+    count = _measure_sides(ring, kept, num, cos, sin, snap_tan, sides)
+    count = _drop_chamfers(sides, count, min_side)
+    # Every pass but the last removes at least one side; steps are only put between sides that stay.
+    for _ in range(4 * num + 8):
+        count = _join_parallel(sides, count, min_side)
+        if count < 4:
+            return 0
+        _place_corners(sides, count, corners)
+        shortest = _shortest_side(sides, count, corners, min_side)
+        if shortest < 0:
+            break
+        count = _remove_side(sides, count, shortest)
+    else:
+        return 0
+    for k in range(count):
+        u, v = corners[k, 0], corners[k, 1]
+        corners[k, 0], corners[k, 1] = u * cos - v * sin, u * sin + v * cos
+    return count
+
+
+@numba.njit(cache=True, nogil=True)
+def refit_ring(
+    ring: Float64Array,
+    kept: Int64Array,
+    num: int,
+    sides: Float64Array,
+    corners: Float64Array,
+) -> None:
+    """Simplified ring with its sides moved, not turned, to preserve the area.
+
+    Args:
+        ring: traced ring, closed, shape (n, 2).
+        kept: positions of the simplified ring's vertices.
+        num: number of kept vertices.
+        sides: scratch, shape at least (num, SIDE_COLUMNS).
+        corners: filled in place with the open ring, shape at least (num, 2).
+    """
+    _measure_sides(ring, kept, num, 1.0, 0.0, -1.0, sides)
+    _place_corners(sides, num, corners)
+
+
+@numba.njit(cache=True, nogil=True)
+def _measure_sides(
+    ring: Float64Array,
+    kept: Int64Array,
+    num: int,
+    cos: float,
+    sin: float,
+    snap_tan: float,
+    sides: Float64Array,
+) -> int:
+    """Fill the table of sides in the turned frame (u along the direction, v across)."""
+    for k in range(num):
+        begin, end = kept[k], kept[(k + 1) % num]
+        u = ring[begin, 0] * cos + ring[begin, 1] * sin
+        v = ring[begin, 1] * cos - ring[begin, 0] * sin
+        dx, dy = ring[end, 0] - ring[begin, 0], ring[end, 1] - ring[begin, 1]
+        du, dv = dx * cos + dy * sin, dy * cos - dx * sin
+        length = np.sqrt(du * du + dv * dv)
+        kind, du, dv = _snap(du / length, dv / length, snap_tan)
+        # Unit direction back in the ring's frame: the offset is measured on the traced points.
+        dx, dy = du * cos - dv * sin, du * sin + dv * cos
+        offset, weight = _mean_offset(ring, begin, end, dx, dy)
+        side = sides[k]
+        side[_KIND], side[_DU], side[_DV] = kind, du, dv
+        side[_OFFSET], side[_WEIGHT], side[_U], side[_V] = offset, weight, u, v
+    return num
+
+
+@numba.njit(cache=True, nogil=True)
+def _snap(du: float, dv: float, snap_tan: float) -> tuple[int, float, float]:
+    """Kind and direction of a side: turned onto an axis if it is near one."""
+    if abs(dv) <= snap_tan * abs(du):
+        return ALONG, np.sign(du), 0.0
+    if abs(du) <= snap_tan * abs(dv):
+        return ACROSS, 0.0, np.sign(dv)
+    return FREE, du, dv
+
+
+@numba.njit(cache=True, nogil=True)
+def _mean_offset(
+    ring: Float64Array, begin: int, end: int, dx: float, dy: float
+) -> tuple[float, float]:
+    """Offset (to the left) of the line of a direction that preserves the area, and its length.
+
+    The mean of the traced outline's offset, weighted by progress along the direction: stretches
+    that run across count nothing, those that run back count negatively.
+    """
+    num = len(ring) - 1
+    total, progress = 0.0, 0.0
+    k = begin
+    while k != end:
+        ax, ay, bx, by = ring[k, 0], ring[k, 1], ring[k + 1, 0], ring[k + 1, 1]
+        step = (bx - ax) * dx + (by - ay) * dy
+        total += 0.5 * ((ay + by) * dx - (ax + bx) * dy) * step
+        progress += step
+        k = k + 1 if k + 1 < num else 0
+    return total / progress, progress
+
+
+@numba.njit(cache=True, nogil=True)
+def _drop_chamfers(sides: Float64Array, count: int, min_side: float) -> int:
+    """Remove short oblique sides: cut corners vanish, others become steps."""
+    k = 0
+    while k < count and count > 4:
+        side = sides[k]
+        if side[_KIND] != FREE or side[_WEIGHT] >= min_side:
+            k += 1
+            continue
+        before, after = sides[(k - 1) % count, _KIND], sides[(k + 1) % count, _KIND]
+        if before != after and before != FREE and after != FREE:
+            _shift(sides, count, k)
+            count -= 1
+            continue
+        if before == after and before != FREE:
+            is_along = before == ACROSS
+        else:
+            is_along = abs(side[_DU]) > abs(side[_DV])
+        middle_u = side[_U] + 0.5 * side[_WEIGHT] * side[_DU]
+        middle_v = side[_V] + 0.5 * side[_WEIGHT] * side[_DV]
+        _set_axis_side(side, is_along, side[_DU], side[_DV], middle_u, middle_v)
+        k += 1
+    return count
+
+
+@numba.njit(cache=True, nogil=True)
+def _set_axis_side(
+    side: Float64Array, is_along: bool, du: float, dv: float, u: float, v: float
+) -> None:
+    """Make a side run along or across through (u, v), with the sense of (du, dv)."""
+    if is_along:
+        sign = 1.0 if du >= 0.0 else -1.0
+        side[_KIND], side[_DU], side[_DV], side[_OFFSET] = ALONG, sign, 0.0, v * sign
+    else:
+        sign = 1.0 if dv >= 0.0 else -1.0
+        side[_KIND], side[_DU], side[_DV], side[_OFFSET] = ACROSS, 0.0, sign, -u * sign
+
+
+@numba.njit(cache=True, nogil=True)
+def _shift(sides: Float64Array, count: int, position: int) -> None:
+    """Delete one side by moving up those after it."""
+    for k in range(position, count - 1):
+        for column in range(SIDE_COLUMNS):
+            sides[k, column] = sides[k + 1, column]
+
+
+@numba.njit(cache=True, nogil=True)
+def _join_parallel(sides: Float64Array, count: int, min_side: float) -> int:
+    """Merge neighbouring parallel sides of nearly one line; put a step between the others."""
+    k = 0
+    while k < count and count > 1:
+        other = (k + 1) % count
+        a, b = sides[k], sides[other]
+        if a[_KIND] == FREE or a[_KIND] != b[_KIND]:
+            k += 1
+            continue
+        sense = a[_DU] * b[_DU] + a[_DV] * b[_DV]
+        step = b[_OFFSET] * sense - a[_OFFSET]
+        if sense > 0.0 and abs(step) < min_side:
+            weight = a[_WEIGHT] + b[_WEIGHT]
+            a[_OFFSET] += step * b[_WEIGHT] / weight
+            a[_WEIGHT] = weight
+            if other == 0:  # the merged side starts where the earlier of the two did
+                sides[0, :] = sides[k]
+                other = k
+            _shift(sides, count, other)
+            count -= 1
+            k = max(k - 1, 0)
+            continue
+        if count + 1 >= len(sides):
+            return 0
+        _insert_step(sides, count, k, step)
+        count += 1
+        k += 2
+    return count
+
+
+@numba.njit(cache=True, nogil=True)
+def _insert_step(sides: Float64Array, count: int, position: int, step: float) -> None:
+    """Insert a perpendicular side after a side, through the vertex where the next one starts."""
+    du, dv = sides[position, _DU], sides[position, _DV]
+    following = (position + 1) % count
+    u, v = sides[following, _U], sides[following, _V]
+    for k in range(count, position + 1, -1):
+        for column in range(SIDE_COLUMNS):
+            sides[k, column] = sides[k - 1, column]
+    side = sides[position + 1]
+    sign = 1.0 if step >= 0.0 else -1.0
+    _set_axis_side(side, sides[position, _KIND] == ACROSS, -dv * sign, du * sign, u, v)
+    side[_WEIGHT], side[_U], side[_V] = abs(step), u, v
+
+
+@numba.njit(cache=True, nogil=True)
+def _place_corners(sides: Float64Array, count: int, corners: Float64Array) -> None:
+    """Corner k is where side k starts: the intersection of sides k - 1 and k."""
+    for k in range(count):
+        a, b = sides[(k - 1) % count], sides[k]
+        turn = a[_DU] * b[_DV] - a[_DV] * b[_DU]
+        if abs(turn) < _MIN_TURN_SIN:
+            _project(a, b, corners[k])
+            continue
+        corners[k, 0] = (a[_DU] * b[_OFFSET] - b[_DU] * a[_OFFSET]) / -turn
+        corners[k, 1] = (a[_DV] * b[_OFFSET] - b[_DV] * a[_OFFSET]) / -turn
+
+
+@numba.njit(cache=True, nogil=True)
+def _project(a: Float64Array, b: Float64Array, corner: Float64Array) -> None:
+    """Corner of two nearly parallel sides: their vertex, moved between the two lines."""
+    u, v = b[_U], b[_V]
+    shift_a = a[_OFFSET] - (v * a[_DU] - u * a[_DV])
+    shift_b = b[_OFFSET] - (v * b[_DU] - u * b[_DV])
+    corner[0] = u - 0.5 * (shift_a * a[_DV] + shift_b * b[_DV])
+    corner[1] = v + 0.5 * (shift_a * a[_DU] + shift_b * b[_DU])
+
+
+@numba.njit(cache=True, nogil=True)
+def _shortest_side(sides: Float64Array, count: int, corners: Float64Array, min_side: float) -> int:
+    """The shortest side below the limit (reversed sides are shortest of all); -1 if none."""
+    if count <= 4:
+        return -1
+    worst, shortest = min_side, -1
+    for k in range(count):
+        following = (k + 1) % count
+        length = (corners[following, 0] - corners[k, 0]) * sides[k, _DU]
+        length += (corners[following, 1] - corners[k, 1]) * sides[k, _DV]
+        if length < worst:
+            worst, shortest = length, k
+    return shortest
+
+
+@numba.njit(cache=True, nogil=True)
+def _remove_side(sides: Float64Array, count: int, position: int) -> int:
+    """Remove a short side; where it caps a spike, the spike's flanks go with it."""
+    before, after = (position - 1) % count, (position + 1) % count
+    a, b = sides[before], sides[after]
+    if a[_KIND] == b[_KIND] and a[_KIND] != FREE:
+        sense = a[_DU] * b[_DU] + a[_DV] * b[_DV]
+        if sense < 0.0:
+            last, first = max(before, position, after), min(before, position, after)
+            _shift(sides, count, last)
+            _shift(sides, count - 1, before + position + after - last - first)
+            _shift(sides, count - 2, first)
+            return count - 3
+        # The two become one line here, whatever the step between them was.
+        weight = a[_WEIGHT] + b[_WEIGHT]
+        merged = (a[_OFFSET] * a[_WEIGHT] + b[_OFFSET] * b[_WEIGHT]) / weight
+        a[_OFFSET], b[_OFFSET] = merged, merged
+    _shift(sides, count, position)
+    return count - 1

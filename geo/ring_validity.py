@@ -1,0 +1,153 @@
+"""Validity of small polygons, decided exactly on integer coordinates.
+
+Finished outlines have few vertices and coordinates on a fine lattice, so that every sign needed is
+that of an integer: no tolerance, no rounding, and no geometry objects to make. The test is stricter
+than the OGC rule: rings may not touch each other at all, not even in a point.
+"""
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+Int64Array = npt.NDArray[np.int64]
+
+# Below this number of edges sorting costs more than it saves.
+_SORT_ABOVE = 40
+
+MAX_COORDINATE = 1 << 29
+"""Coordinates beyond this could overflow the cross products (differences squared, twice)."""
+
+
+@numba.njit(cache=True, nogil=True)
+def is_strictly_valid(points: Int64Array, ring_ends: Int64Array, num_rings: int) -> bool:
+    """Whether a polygon is simple, its holes inside, its rings apart and rightly oriented.
+
+    Args:
+        points: vertices of the rings one after the other, each ring closed, int64, shape (n, 2),
+            absolute values at most `MAX_COORDINATE`; the shell comes first.
+        ring_ends: position after each ring's last point.
+        num_rings: number of rings.
+
+    Returns:
+        True if the shell runs counter-clockwise (y up), holes clockwise, no ring crosses or touches
+        itself or another, and every hole lies in the shell and in no other hole.
+    """
+    begin = 0
+    for ring in range(num_rings):
+        end = ring_ends[ring]
+        twice_area = _twice_area(points, begin, end)
+        if end - begin < 4 or (twice_area <= 0) == (ring == 0):
+            return False
+        if ring > 0 and not _is_nested(points, ring_ends, num_rings, ring, begin):
+            return False
+        begin = end
+    return _edges_are_apart(points, ring_ends, num_rings)
+
+
+@numba.njit(cache=True, nogil=True)
+def _is_nested(
+    points: Int64Array, ring_ends: Int64Array, num_rings: int, hole: int, begin: int
+) -> bool:
+    """Whether a hole's first point lies in the shell and in no hole before or after it."""
+    x, y = points[begin, 0], points[begin, 1]
+    other_begin = 0
+    for other in range(num_rings):
+        other_end = ring_ends[other]
+        if other != hole and _is_inside(points, other_begin, other_end, x, y) != (other == 0):
+            return False
+        other_begin = other_end
+    return True
+
+
+@numba.njit(cache=True, nogil=True)
+def _is_inside(points: Int64Array, begin: int, end: int, x: int, y: int) -> bool:
+    """Even-odd test of a point that is not on the ring."""
+    inside = False
+    for k in range(begin, end - 1):
+        ay, by = points[k, 1], points[k + 1, 1]
+        if (ay > y) != (by > y):
+            side = _orientation(points, k, k + 1, x, y)
+            if (side > 0) == (by > ay):
+                inside = not inside
+    return inside
+
+
+@numba.njit(cache=True, nogil=True)
+def _edges_are_apart(points: Int64Array, ring_ends: Int64Array, num_rings: int) -> bool:
+    """Whether no two edges meet, except neighbours in their shared vertex."""
+    num = ring_ends[num_rings - 1] - num_rings
+    start, following = np.empty(num, np.int64), np.empty(num, np.int64)
+    count, begin = 0, 0
+    for ring in range(num_rings):
+        for k in range(begin, ring_ends[ring] - 1):
+            start[count], following[count] = k, k + 1
+            count += 1
+        following[count - 1] = begin  # the closing point is the first one
+        begin = ring_ends[ring]
+    is_sorted = num > _SORT_ABOVE
+    if is_sorted:
+        low = np.empty(num, np.int64)
+        for i in range(num):
+            low[i] = min(points[start[i], 1], points[following[i], 1])
+        order = np.argsort(low)
+        start, following = start[order], following[order]
+    for i in range(num):
+        high = max(points[start[i], 1], points[following[i], 1])
+        for j in range(i + 1, num):
+            c, d = start[j], following[j]
+            if min(points[c, 1], points[d, 1]) > high:
+                if is_sorted:
+                    break
+                continue
+            if _edges_meet(points, start[i], following[i], c, d):
+                return False
+    return True
+
+
+@numba.njit(cache=True, nogil=True)
+def _edges_meet(points: Int64Array, a: int, b: int, c: int, d: int) -> bool:
+    """Whether edges a-b and c-d meet, other than neighbours in the vertex that they share."""
+    if b == c:
+        return _folds_back(points, a, b, d)
+    if d == a:
+        return _folds_back(points, c, d, b)
+    for axis in range(2):
+        if min(points[a, axis], points[b, axis]) > max(points[c, axis], points[d, axis]):
+            return False
+        if max(points[a, axis], points[b, axis]) < min(points[c, axis], points[d, axis]):
+            return False
+    first = _orientation(points, a, b, points[c, 0], points[c, 1])
+    second = _orientation(points, a, b, points[d, 0], points[d, 1])
+    if (first > 0 and second > 0) or (first < 0 and second < 0):
+        return False
+    first = _orientation(points, c, d, points[a, 0], points[a, 1])
+    second = _orientation(points, c, d, points[b, 0], points[b, 1])
+    return not ((first > 0 and second > 0) or (first < 0 and second < 0))
+
+
+@numba.njit(cache=True, nogil=True)
+def _folds_back(points: Int64Array, a: int, b: int, c: int) -> bool:
+    """Whether edge b-c runs back over edge a-b, or one of them has no length."""
+    if _orientation(points, a, b, points[c, 0], points[c, 1]) != 0:
+        return False
+    ux, uy = points[b, 0] - points[a, 0], points[b, 1] - points[a, 1]
+    vx, vy = points[c, 0] - points[b, 0], points[c, 1] - points[b, 1]
+    return ux * vx + uy * vy <= 0
+
+
+@numba.njit(cache=True, nogil=True)
+def _orientation(points: Int64Array, a: int, b: int, x: int, y: int) -> int:
+    """Positive if (x, y) lies left of the line from a to b, negative if right, 0 if on it."""
+    ux, uy = points[b, 0] - points[a, 0], points[b, 1] - points[a, 1]
+    return ux * (y - points[a, 1]) - uy * (x - points[a, 0])
+
+
+@numba.njit(cache=True, nogil=True)
+def _twice_area(points: Int64Array, begin: int, end: int) -> int:
+    """Twice the signed area of the closed ring points[begin:end]."""
+    ox, oy = points[begin, 0], points[begin, 1]
+    total = 0
+    for k in range(begin, end - 1):
+        total += (points[k, 0] - ox) * (points[k + 1, 1] - oy)
+        total -= (points[k + 1, 0] - ox) * (points[k, 1] - oy)
+    return total
