@@ -1,0 +1,284 @@
+"""GeoParquet 1.1 files: written in Hilbert order, pruned by bounding box when read.
+
+The order of the rows and the row groups follow S2's Hilbert curve of the sphere, and each row group
+has the least and greatest bbox values in the file's footer: a read of a small area touches the few
+row groups that it needs. Encodings were chosen by measurement (benchmarks/geoparquet.py).
+Specification: https://geoparquet.org/releases/v1.1.0/
+"""
+
+import hashlib
+import itertools
+import json
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from geo.atomic_files import atomic_path
+from geo.errors import DatasetError
+from geo.row_groups import cut_row_groups
+
+logger = logging.getLogger(__name__)
+
+Float32Array = npt.NDArray[np.float32]
+UInt64Array = npt.NDArray[np.uint64]
+Bounds = tuple[float, float, float, float]
+"""(min_x, min_y, max_x, max_y): longitudes and latitudes in degrees."""
+
+GEOPARQUET_VERSION = "1.1.0"
+GEOMETRY_COLUMN = "geometry"
+BBOX_COLUMN = "bbox"
+SORT_COLUMN = "s2_cell"
+"""uint64 S2 leaf cell that rows are sorted by; not written."""
+
+BBOX_FIELDS = ("xmin", "ymin", "xmax", "ymax")
+# Strings that differ in nearly every row: a dictionary of them is larger than they are.
+_UNIQUE_STRINGS = ("id", "full_plus_code")
+# A page is compressed alone: at this size level 3 makes less than larger pages at level 6.
+_PAGE_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteConfig:
+    """How GeoParquet files are laid out."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    row_group_rows: int = 10_000
+    """Fewest rows of a row group, the unit that a reader skips, on average. Files too small to gain
+    by several groups have one. 10,000 (some 600 kB) is the least that `gpio check` likes; at least
+    1."""
+
+    compression_level: int = 3
+    """zstd level, 1 to 19. Level 9 saves half a percent and takes three times as long."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if self.row_group_rows < 1:
+            raise ValueError(
+                f"row_group_rows = {self.row_group_rows}: expected a number of at least 1"
+            )
+        if not 1 <= self.compression_level <= 19:
+            raise ValueError(
+                f"compression_level = {self.compression_level}: expected a number from 1 to 19"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardInfo:
+    """What was written.
+
+    Attributes:
+        num_rows: number of rows.
+        num_row_groups: number of row groups.
+        num_bytes: size of the file.
+        bounds: bounding box of all rows, float32 values rounded outwards; None for no rows.
+        sha256: checksum of the file, hexadecimal.
+    """
+
+    num_rows: int
+    num_row_groups: int
+    num_bytes: int
+    bounds: Bounds | None
+    sha256: str
+
+
+def write_shard(
+    path: str | Path,
+    batches: Iterable[pa.RecordBatch | pa.Table],
+    *,
+    schema: pa.Schema,
+    metadata: Mapping[str, str] | None = None,
+    config: WriteConfig | None = None,
+) -> ShardInfo:
+    """Write one GeoParquet file; it appears whole or not at all.
+
+    The same rows give the same bytes (with one version of pyarrow), however they are divided into
+    batches and in whatever order they come. All rows are held in memory at once.
+
+    Args:
+        path: the file; replaced if it exists.
+        batches: rows with the columns of `schema` in any order, WKB polygons in `geometry`, the
+            struct `bbox` of xmin, ymin, xmax and ymax. Rows are sorted by the columns `s2_cell`
+            (uint64 S2 leaf cell) and `id`, where the batches have them, else they keep their order.
+        schema: columns to write, in this order; `s2_cell` is left out.
+        metadata: further key-value pairs for the file's footer.
+        config: layout; the default if None.
+
+    Raises:
+        DatasetError: if a column is missing, of another type or null where it must not be, or if
+            one id occurs twice.
+        OSError: if the file cannot be written.
+    """
+    config = config or WriteConfig()
+    table, s2_cells = _sorted_rows(path, batches, schema)
+    boxes = _boxes_of(table)
+    bounds = _bounds_of(boxes)
+    footer = {**(metadata or {}), "geo": json.dumps(geo_metadata(bounds, schema))}
+    cuts = cut_row_groups(s2_cells, boxes, config.row_group_rows)
+    with atomic_path(path) as temporary:
+        _write_groups(temporary, table, cuts, footer, config)
+        with temporary.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        num_bytes = temporary.stat().st_size
+    return ShardInfo(
+        num_rows=len(table),
+        num_row_groups=len(cuts) - 1,
+        num_bytes=num_bytes,
+        bounds=bounds,
+        sha256=sha256,
+    )
+
+
+def geo_metadata(bounds: Bounds | None, schema: pa.Schema) -> dict[str, Any]:
+    """The `geo` entry of a GeoParquet 1.1 footer for a column of WKB polygons.
+
+    The CRS is left out, which means OGC:CRS84: longitude and latitude on WGS 84.
+
+    Args:
+        bounds: bounding box of the rows; left out if None.
+        schema: columns of the file; with `bbox` among them it is declared as the covering.
+    """
+    column: dict[str, Any] = {
+        "encoding": "WKB",
+        "geometry_types": ["Polygon"],
+        "edges": "planar",
+        "orientation": "counterclockwise",
+    }
+    if bounds is not None:
+        column["bbox"] = list(bounds)
+    if BBOX_COLUMN in schema.names:
+        column["covering"] = {"bbox": {field: [BBOX_COLUMN, field] for field in BBOX_FIELDS}}
+    return {
+        "version": GEOPARQUET_VERSION,
+        "primary_column": GEOMETRY_COLUMN,
+        "columns": {GEOMETRY_COLUMN: column},
+    }
+
+
+def _sorted_rows(
+    path: str | Path, batches: Iterable[pa.RecordBatch | pa.Table], schema: pa.Schema
+) -> tuple[pa.Table, UInt64Array]:
+    """All rows in their final order with exactly the columns to write, and their S2 cells."""
+    wanted = pa.schema([field.remove_metadata() for field in schema if field.name != SORT_COLUMN])
+    tables = [pa.table(batch) for batch in batches] or [schema.empty_table()]
+    try:
+        table = pa.concat_tables(tables).combine_chunks()
+        written = table.select(wanted.names).cast(wanted)
+        keys = [name for name in (SORT_COLUMN, "id") if name in table.column_names]
+        if keys:
+            order = pc.sort_indices(table, [(name, "ascending") for name in keys])
+            table, written = table.select(keys).take(order), written.take(order)
+    except (ValueError, TypeError, KeyError, pa.ArrowException) as error:
+        raise DatasetError(f"cannot write {path}: rows do not fit the schema: {error}") from error
+    _check_no_twins(path, table.select(keys))
+    if SORT_COLUMN not in keys:
+        return written, np.zeros(len(written), np.uint64)
+    return written, table[SORT_COLUMN].to_numpy().astype(np.uint64)
+
+
+def _check_no_twins(path: str | Path, keys: pa.Table) -> None:
+    """Refuse rows whose order their keys do not settle: the bytes would depend on the input's."""
+    if "id" not in keys.column_names or len(keys) < 2:
+        return
+    is_same = np.ones(len(keys) - 1, np.bool_)
+    for column in keys.columns:
+        values = column.combine_chunks()
+        is_same &= pc.equal(values[1:], values[:-1]).to_numpy(zero_copy_only=False)
+    if is_same.any():
+        name = keys["id"][int(np.argmax(is_same))].as_py()
+        raise DatasetError(
+            f"cannot write {path}: {np.count_nonzero(is_same)} rows have the id and place of "
+            f"another row, one is {name!r}; the same building was delivered twice"
+        )
+
+
+def _boxes_of(table: pa.Table) -> Float32Array | None:
+    """The bbox column as an array (xmin, ymin, xmax, ymax), shape (4, n); None without one."""
+    if BBOX_COLUMN not in table.column_names:
+        return None
+    boxes = table[BBOX_COLUMN].combine_chunks()
+    sides = [boxes.field(field).to_numpy(zero_copy_only=False) for field in BBOX_FIELDS]
+    return np.stack(sides).astype(np.float32, copy=False)
+
+
+def _bounds_of(boxes: Float32Array | None) -> Bounds | None:
+    """Bounding box of all rows; None without rows."""
+    if boxes is None or boxes.shape[1] == 0:
+        return None
+    west, south = boxes[:2].min(axis=1).tolist()
+    east, north = boxes[2:].max(axis=1).tolist()
+    return (west, south, east, north)
+
+
+def _write_groups(
+    path: Path, table: pa.Table, cuts: list[int], footer: Mapping[str, str], config: WriteConfig
+) -> None:
+    """Write the table with one row group from each cut to the next."""
+    options = _column_options(table.schema)
+    writer = pq.ParquetWriter(
+        path,
+        table.schema,
+        version="2.6",
+        compression="zstd",
+        compression_level=config.compression_level,
+        data_page_size=_PAGE_BYTES,
+        # A footer for Arrow alone would only repeat the types.
+        store_schema=False,
+        # Readers that check it notice damaged files; 6 bytes a column and group.
+        write_page_checksum=True,
+        **options,
+    )
+    with writer:
+        for start, end in itertools.pairwise(cuts):
+            writer.write_table(table.slice(start, end - start), row_group_size=end - start)
+        writer.add_key_value_metadata(dict(sorted(footer.items())))
+
+
+def _column_options(schema: pa.Schema) -> dict[str, Any]:
+    """Encodings and statistics by column: the arguments of ParquetWriter.
+
+    Floating point numbers are split into streams of their bytes (all exponents, then all next
+    bytes, ...), of which zstd makes most. Names that differ in every row but share beginnings with
+    their neighbours say how much they share. WKB is stored plainly: zstd finds its repeats best
+    when nothing stands in between. What repeats otherwise gets a dictionary.
+    """
+    encodings: dict[str, str] = {}
+    dictionaries: list[str] = []
+    statistics: list[str] = []
+    for name, kind in _leaf_types(schema):
+        if pa.types.is_floating(kind):
+            encodings[name] = "BYTE_STREAM_SPLIT"
+        elif name in _UNIQUE_STRINGS:
+            encodings[name] = "DELTA_BYTE_ARRAY"
+        elif pa.types.is_binary(kind):
+            encodings[name] = "PLAIN"
+        else:
+            dictionaries.append(name)
+        # Least and greatest WKB mean nothing and are long.
+        if not pa.types.is_binary(kind):
+            statistics.append(name)
+    return {
+        "column_encoding": encodings,
+        "use_dictionary": dictionaries,
+        "write_statistics": statistics,
+    }
+
+
+def _leaf_types(schema: pa.Schema) -> list[tuple[str, pa.DataType]]:
+    """Dotted names and types of the columns that Parquet stores; structs are taken apart."""
+    leaves: list[tuple[str, pa.DataType]] = []
+    for field in schema:
+        if pa.types.is_struct(field.type):
+            inner = pa.schema(list(field.type))
+            leaves += [(f"{field.name}.{name}", kind) for name, kind in _leaf_types(inner)]
+        else:
+            leaves.append((field.name, field.type))
+    return leaves
