@@ -1,20 +1,22 @@
 """Writing of cloud-optimised GeoTIFFs on the world grid."""
 
 import os
-import tempfile
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import rasterio
 from affine import Affine
+from rasterio.errors import RasterioError
+from rasterio.io import MemoryFile
 
+from geo.atomic_files import write_atomically
 from geo.errors import RasterError
+from geo.gdal import gdal_reason
 from geo.grid import PixelWindow, WorldGrid
 
 
 def write_cog(
-    path: str,
+    path: str | os.PathLike[str],
     array: npt.NDArray[Any],
     grid: WorldGrid,
     window: PixelWindow,
@@ -51,14 +53,11 @@ def write_cog(
         "overview_resampling": "average",
         "bigtiff": "if_safer",
     }
-    handle, temporary = tempfile.mkstemp(suffix=".part.tif", dir=os.path.dirname(path) or ".")
-    os.close(handle)
     try:
-        with rasterio.open(temporary, "w", **profile) as dataset:
-            dataset.write(bands)
-        os.replace(temporary, path)
-    except (rasterio.errors.RasterioError, OSError) as error:
-        raise RasterError(f"cannot write {path}: {error}") from error
-    finally:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
+        with MemoryFile() as memory:
+            # In memory first: a full disk is then said by the system, and nothing is half there.
+            with memory.open(**profile) as dataset:
+                dataset.write(bands)
+            write_atomically(path, memory.read())
+    except (RasterioError, OSError) as error:
+        raise RasterError(f"cannot write {path}: {gdal_reason(error)}") from error

@@ -1,7 +1,7 @@
 """What has to be known of a whole image before any tile of it is read: fill and value range."""
 
 import os
-import tempfile
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from geo.atomic_files import atomic_path
 from geo.errors import RasterError
 from geo.fill_areas import FillAreas, find_fill
 from geo.grid import PixelWindow
@@ -105,7 +106,7 @@ def _scaling(
     return percentile_scaling(samples, num_bands, config.value_percentiles)
 
 
-def save_profile(profile: ImageProfile, path: str) -> None:
+def save_profile(profile: ImageProfile, path: str | os.PathLike[str]) -> None:
     """Write a profile as .npz: whole or not at all.
 
     Args:
@@ -117,24 +118,18 @@ def save_profile(profile: ImageProfile, path: str) -> None:
         part = getattr(profile, name)
         if part is not None:
             arrays |= {f"{name}.{key}": value for key, value in vars(part).items()}
-    handle, temporary = tempfile.mkstemp(suffix=".part", dir=os.path.dirname(path) or ".")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez_compressed(file, **arrays)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, **arrays)
 
 
-def load_profile(path: str) -> ImageProfile:
+def load_profile(path: str | os.PathLike[str]) -> ImageProfile:
     """Read a profile.
 
     Raises:
         RasterError: if the file is not a profile.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             parts: dict[str, dict[str, Any]] = {"fill": {}, "scaling": {}}
             for key in arrays.files:
                 name, _, field = key.partition(".")
@@ -146,5 +141,5 @@ def load_profile(path: str) -> ImageProfile:
                 fill=FillAreas(**parts["fill"]) if parts["fill"] else None,
                 scaling=ValueScaling(**parts["scaling"]) if parts["scaling"] else None,
             )
-    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise RasterError(f"{path} is no image profile ({error}); remove it") from error

@@ -359,7 +359,9 @@ def _mask_kind(dataset: rasterio.DatasetReader, bands: tuple[int, ...]) -> str:
     if MaskFlags.all_valid in flags:
         return "all_valid"
     if MaskFlags.alpha in flags:
-        return "alpha"
+        # A band that is asked for as data (infrared, tagged wrongly) is no alpha.
+        tagged = {i + 1 for i, kind in enumerate(dataset.colorinterp) if kind == ColorInterp.alpha}
+        return "all_valid" if tagged & set(bands) else "alpha"
     return "nodata" if MaskFlags.nodata in flags else "mask"
 
 

@@ -29,7 +29,7 @@ BoolArray = npt.NDArray[np.bool_]
 
 MAX_IMAGES = 1 << 16
 # What one read may hold, as stored in the file.
-_MAX_READ_BYTES = 32 << 20
+MAX_READ_BYTES = 32 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +87,8 @@ class TileReader:
         profiles: Sequence[ImageProfile],
         grid: WorldGrid,
         config: RasterConfig,
+        *,
+        max_read_bytes: int = MAX_READ_BYTES,
     ) -> None:
         """A reader.
 
@@ -95,6 +97,7 @@ class TileReader:
             profiles: one each, of the same version.
             grid: the zone's grid.
             config: how to read.
+            max_read_bytes: most to read from a file at once; changes memory, never pixels.
 
         Raises:
             RasterError: if profiles do not belong to the images, or the images' bands differ.
@@ -104,6 +107,7 @@ class TileReader:
         self.profiles = tuple(profiles)
         self.grid = grid
         self.config = config
+        self.max_read_bytes = max_read_bytes
         self._levels = [choose_level(info, grid.gsd_m) for info in images]
         self._order = mosaic_order(images, config)
         self._reader = ImageReader()
@@ -164,7 +168,7 @@ class TileReader:
         pixel_bytes = len(info.bands) * np.dtype(info.dtype).itemsize
         box = level.box_cols * level.box_rows
         profile = self.profiles[index]
-        for chunk in plan_chunks(block_map, needed, _MAX_READ_BYTES // (pixel_bytes * box)):
+        for chunk in plan_chunks(block_map, needed, self.max_read_bytes // (pixel_bytes * box)):
             pixels, valid = read_level(
                 self._reader,
                 info,

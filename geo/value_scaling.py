@@ -75,7 +75,9 @@ def percentile_scaling(
     keys = (prefix * _NUM_BINS + inside.sum(axis=2)).astype(np.uint32)
     limits = _values_of_keys(keys).astype(np.float64)
     low, high = limits[:, 0], limits[:, 1]
-    return ValueScaling(low=low, high=np.where(high > low, high, low + 1.0))
+    # An image of one value has no range; any that is wider than nothing will do.
+    wider = low + np.maximum(1.0, np.abs(low) * 1e-6)
+    return ValueScaling(low=low, high=np.where(high > low, high, wider))
 
 
 def _flags(values: npt.NDArray[Any], valid: Uint8Array | None) -> Uint8Array:

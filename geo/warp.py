@@ -284,8 +284,8 @@ def paint_chunk(
     cols = _pixel_range(chunk.cols, blocks.col_off, window.col_off, window.width)
     has_mask = valid is not None
     _paint(
-        pixels,
-        valid if valid is not None else np.zeros((1, 1), np.uint8),
+        np.ascontiguousarray(pixels),
+        np.ascontiguousarray(valid) if valid is not None else np.zeros((1, 1), np.uint8),
         has_mask,
         np.array([chunk.source.col_off, chunk.source.row_off]),
         block_map.x,
@@ -325,105 +325,156 @@ def _paint(
     image_index: Uint16Array,
     index: int,
 ) -> None:
-    """Paint rows area[0]:area[1] and columns area[2]:area[3] of the canvas, cell by cell."""
-    num_bands = source.shape[2]
-    sums = np.empty(num_bands, np.int64)
-    ends = np.empty((2, 4), np.float64)
-    shift = 2 * _FRACTION_BITS + 2 * (num_taps - 1)
-    half = np.int64(1) << (shift - 1)
+    """Paint rows area[0]:area[1] and columns area[2]:area[3] of the canvas, cell by cell.
+
+    Within a cell a row of at most 64 pixels is worked on in passes (positions, validity, each
+    band), short loops without branches that the compiler turns into vector code.
+    """
+    flat, flat_valid = source.reshape(-1), source_valid.reshape(-1)
+    shape = source.shape
+    sums = np.empty((shape[2], NODE_STEP_PX), np.int64)
+    taps = np.empty((4, NODE_STEP_PX), np.int64)
+    is_blank = np.empty(NODE_STEP_PX, np.bool_)
     for row in range(area[0], area[1]):
         cell_row, in_row = divmod(row + node_off[1], NODE_STEP_PX)
         col = area[2]
         while col < area[3]:
-            cell_col = (col + node_off[0]) // NODE_STEP_PX
-            cell_start = cell_col * NODE_STEP_PX - node_off[0]
-            cell_end = min(cell_start + NODE_STEP_PX, area[3])
-            if cell_ok[cell_row, cell_col]:
-                _cell_row_ends(node_x, node_y, cell_row, cell_col, in_row, num_taps, ends)
-                for c in range(col, cell_end):
-                    if valid[row, c]:
-                        continue
-                    if _sample(
-                        source,
-                        source_valid,
-                        has_mask,
+            cell_col, in_col = divmod(col + node_off[0], NODE_STEP_PX)
+            count = min(NODE_STEP_PX - in_col, area[3] - col)
+            any_blank = False
+            for k in range(count):
+                is_blank[k] = valid[row, col + k] == 0
+                any_blank |= is_blank[k]
+            if any_blank and cell_ok[cell_row, cell_col]:
+                sums[:] = 0
+                for tap in range(num_taps * num_taps):
+                    tap_row, tap_col = divmod(tap, num_taps)
+                    t_row = (in_row + (tap_row + 0.5) / num_taps) / NODE_STEP_PX
+                    t_col = in_col + (tap_col + 0.5) / num_taps
+                    _locate(
+                        node_x,
+                        node_y,
+                        cell_row,
+                        cell_col,
+                        t_row,
+                        t_col,
+                        count,
                         source_off,
-                        ends,
-                        c - cell_start,
-                        num_taps,
-                        sums,
-                    ):
-                        valid[row, c] = 1
-                        image_index[row, c] = index
-                        for band in range(num_bands):
-                            pixels[band, row, c] = (sums[band] + half) >> shift
-            col = cell_end
+                        shape,
+                        taps,
+                        is_blank,
+                    )
+                    if has_mask:
+                        _check_taps(flat_valid, shape, taps, count, is_blank)
+                    _add_taps(flat, shape, taps, count, sums)
+                _store(sums, is_blank, count, num_taps, row, col, pixels, valid, image_index, index)
+            col += count
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
-def _cell_row_ends(
+@numba.njit(cache=True, nogil=True)
+def _locate(
     node_x: Float64Array,
     node_y: Float64Array,
     cell_row: int,
     cell_col: int,
-    in_row: int,
-    num_taps: int,
-    ends: Float64Array,
-) -> None:
-    """Positions (x, y) at the left and right end of a row of a cell, for each tap's height."""
-    for tap in range(num_taps):
-        t = (in_row + _tap_offset(tap, num_taps)) / NODE_STEP_PX
-        for side in range(2):
-            i = cell_col + side
-            ends[tap, 2 * side] = (1.0 - t) * node_x[cell_row, i] + t * node_x[cell_row + 1, i]
-            ends[tap, 2 * side + 1] = (1.0 - t) * node_y[cell_row, i] + t * node_y[cell_row + 1, i]
-
-
-@numba.njit(cache=True, nogil=True, inline="always")
-def _tap_offset(tap: int, num_taps: int) -> float:
-    """Where a tap lies in its pixel: 0.5, or 0.25 and 0.75."""
-    return (tap + 0.5) / num_taps
-
-
-@numba.njit(cache=True, nogil=True, inline="always")
-def _sample(
-    source: Uint8Array,
-    source_valid: Uint8Array,
-    has_mask: bool,
+    t_row: float,
+    in_col: float,
+    count: int,
     source_off: Int64Array,
-    ends: Float64Array,
-    in_col: int,
-    num_taps: int,
-    sums: Int64Array,
-) -> bool:
-    """Weighted sums of the source under one pixel; False where any contributor is not valid."""
+    shape: tuple[int, int, int],
+    taps: Int64Array,
+    is_ok: BoolArray,
+) -> None:
+    """Column, row and their weights (0 to 2047) under a run of pixels; False in is_ok where outside.
+
+    taps[0] and taps[1] are the column and row of the upper left source pixel, taps[2] and taps[3]
+    the weights of its right and lower neighbours. Where it is outside they are zero.
+    """
+    x0 = (1.0 - t_row) * node_x[cell_row, cell_col] + t_row * node_x[cell_row + 1, cell_col]
+    x1 = (1.0 - t_row) * node_x[cell_row, cell_col + 1] + t_row * node_x[cell_row + 1, cell_col + 1]
+    y0 = (1.0 - t_row) * node_y[cell_row, cell_col] + t_row * node_y[cell_row + 1, cell_col]
+    y1 = (1.0 - t_row) * node_y[cell_row, cell_col + 1] + t_row * node_y[cell_row + 1, cell_col + 1]
     one = np.int64(1) << _FRACTION_BITS
-    height, width, num_bands = source.shape
-    sums[:] = 0
-    for tap_row in range(num_taps):
-        for tap_col in range(num_taps):
-            t = (in_col + _tap_offset(tap_col, num_taps)) / NODE_STEP_PX
-            x = (1.0 - t) * ends[tap_row, 0] + t * ends[tap_row, 2]
-            y = (1.0 - t) * ends[tap_row, 1] + t * ends[tap_row, 3]
-            fixed_x = np.int64(np.floor(x * one + 0.5))
-            fixed_y = np.int64(np.floor(y * one + 0.5))
-            weight_x, weight_y = fixed_x & (one - 1), fixed_y & (one - 1)
-            x0 = (fixed_x >> _FRACTION_BITS) - source_off[0]
-            y0 = (fixed_y >> _FRACTION_BITS) - source_off[1]
-            # A neighbour without weight does not contribute, and need not exist.
-            x1 = x0 + (weight_x > 0)
-            y1 = y0 + (weight_y > 0)
-            if x0 < 0 or y0 < 0 or x1 >= width or y1 >= height:
-                return False
-            if has_mask and not (
-                source_valid[y0, x0]
-                and source_valid[y0, x1]
-                and source_valid[y1, x0]
-                and source_valid[y1, x1]
-            ):
-                return False
-            for band in range(num_bands):
-                top = (one - weight_x) * source[y0, x0, band] + weight_x * source[y0, x1, band]
-                low = (one - weight_x) * source[y1, x0, band] + weight_x * source[y1, x1, band]
-                sums[band] += (one - weight_y) * top + weight_y * low
-    return True
+    height, width = shape[0], shape[1]
+    for k in range(count):
+        t = (in_col + k) / NODE_STEP_PX
+        fixed_x = np.int64(np.floor(((1.0 - t) * x0 + t * x1) * one + 0.5))
+        fixed_y = np.int64(np.floor(((1.0 - t) * y0 + t * y1) * one + 0.5))
+        weight_x, weight_y = fixed_x & (one - 1), fixed_y & (one - 1)
+        col = (fixed_x >> _FRACTION_BITS) - source_off[0]
+        row = (fixed_y >> _FRACTION_BITS) - source_off[1]
+        # A neighbour without weight does not contribute, and need not exist.
+        inside = (col >= 0) & (col + (weight_x > 0) < width)
+        inside &= (row >= 0) & (row + (weight_y > 0) < height)
+        is_ok[k] &= inside
+        taps[0, k] = col * inside
+        taps[1, k] = row * inside
+        taps[2, k] = weight_x * inside
+        taps[3, k] = weight_y * inside
+
+
+@numba.njit(cache=True, nogil=True)
+def _check_taps(
+    flat_valid: Uint8Array,
+    shape: tuple[int, int, int],
+    taps: Int64Array,
+    count: int,
+    is_ok: BoolArray,
+) -> None:
+    """False in is_ok where any source pixel with a weight is not valid."""
+    for k in range(count):
+        start = taps[1, k] * shape[1] + taps[0, k]
+        right = np.int64(taps[2, k] > 0)
+        down = np.int64(taps[3, k] > 0) * shape[1]
+        is_ok[k] &= (
+            flat_valid[np.uint64(start)]
+            & flat_valid[np.uint64(start + right)]
+            & flat_valid[np.uint64(start + down)]
+            & flat_valid[np.uint64(start + right + down)]
+        ) != 0
+
+
+@numba.njit(cache=True, nogil=True)
+def _add_taps(
+    flat: Uint8Array, shape: tuple[int, int, int], taps: Int64Array, count: int, sums: Int64Array
+) -> None:
+    """Add the weighted values of four neighbours (weights add up to 2^22) to the sums per band."""
+    one = np.int64(1) << _FRACTION_BITS
+    num_bands = shape[2]
+    for k in range(count):
+        start = (taps[1, k] * shape[1] + taps[0, k]) * num_bands
+        weight_x, weight_y = taps[2, k], taps[3, k]
+        right = np.int64(weight_x > 0) * num_bands
+        down = np.int64(weight_y > 0) * num_bands * shape[1]
+        for band in range(num_bands):
+            i = start + band
+            top = (one - weight_x) * flat[np.uint64(i)] + weight_x * flat[np.uint64(i + right)]
+            i += down
+            low = (one - weight_x) * flat[np.uint64(i)] + weight_x * flat[np.uint64(i + right)]
+            sums[band, k] += (one - weight_y) * top + weight_y * low
+
+
+@numba.njit(cache=True, nogil=True)
+def _store(
+    sums: Int64Array,
+    is_ok: BoolArray,
+    count: int,
+    num_taps: int,
+    row: int,
+    col: int,
+    pixels: Uint8Array,
+    valid: Uint8Array,
+    image_index: Uint16Array,
+    index: int,
+) -> None:
+    """Round the sums half up and write those pixels that are complete."""
+    shift = 2 * _FRACTION_BITS + 2 * (num_taps - 1)
+    half = np.int64(1) << (shift - 1)
+    for band in range(len(sums)):
+        for k in range(count):
+            if is_ok[k]:
+                pixels[band, row, col + k] = (sums[band, k] + half) >> shift
+    for k in range(count):
+        if is_ok[k]:
+            valid[row, col + k] = 1
+            image_index[row, col + k] = index

@@ -49,7 +49,8 @@ class WriteShards(beam.PTransform):
     """Final tables to balanced shards.
 
     Element in: (tile key, counts per S2 cell). Element out: `WrittenShard`. Keyed by shard.
-    Counted: shards, footprints. Retries are safe: a shard appears whole or not at all, under the same name.
+    Counted: shards, footprints. Retries are safe: a shard appears whole or not at all, under the
+    same name.
     """
 
     def __init__(self, spec: JobSpec) -> None:

@@ -38,7 +38,7 @@ def run_command(
     if config is not None and config.startswith("-"):
         # `everyroof run --image X --out DIR -- --flag`: the flag is Beam's, not a config.
         beam_flags, config = (config, *beam_flags), None
-    data = _image_config(config, image, out, model)
+    data = image_config(config, image, out, model)
     if dry_run:
         from pipeline.cli.plan import show_plan
 
@@ -54,9 +54,14 @@ def run_command(
     sys.exit(supervise(request, Console(stderr=True)))
 
 
-def _image_config(
+def image_config(
     config: str | None, image: str | None, out: str | None, model: str | None
 ) -> dict[str, Any] | None:
+    """The config of `--image ... --out ...`, or None where CONFIG was named.
+
+    Raises:
+        click.UsageError: if neither or both are given.
+    """
     if config is not None:
         given = [n for n, v in (("--image", image), ("--out", out), ("--model", model)) if v]
         if given:
@@ -66,10 +71,10 @@ def _image_config(
         raise click.UsageError(
             "name a CONFIG, or one image and a folder: everyroof run --image X.tif --out DIR"
         )
-    return single_image_config(image, out, model)
+    return singleimage_config(image, out, model)
 
 
-def single_image_config(image: str, out: str, model: str | None) -> dict[str, Any]:
+def singleimage_config(image: str, out: str, model: str | None) -> dict[str, Any]:
     """The packaged config for a single image, filled in.
 
     Raises:

@@ -1,0 +1,110 @@
+"""`everyroof inspect`: what a result holds, what failed and whether its files are whole."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+MAX_REASONS = 20
+
+
+@click.command("inspect")
+@click.argument("out", type=click.Path(file_okay=False))
+@click.option("--check", is_flag=True, help="Compare every file with its checksum.")
+def inspect_command(out: str, check: bool) -> None:
+    """Show what the result in OUT holds: counts, tiles by status, failures, times."""
+    from rich.console import Console
+
+    folder = Path(out)
+    manifest = read_manifest(folder)
+    console = Console()
+    console.print(_summary(manifest), highlight=False)
+    _print_failures(console, folder)
+    run = folder / "run.json"
+    if run.exists():
+        _print_times(console, json.loads(run.read_text()))
+    if check:
+        _check_files(console, folder, manifest)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a complete result.
+
+    Raises:
+        DatasetError: if there is none: the run did not finish.
+    """
+    from geo.errors import DatasetError
+
+    path = folder / "manifest.json"
+    if not folder.is_dir():
+        raise DatasetError(f"{folder} does not exist; name the output folder of a run")
+    if not path.exists():
+        raise DatasetError(
+            f"{folder} has no manifest.json: the run has not finished. The same command resumes it"
+        )
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text())
+    except ValueError as error:
+        raise DatasetError(f"{path} is damaged ({error}); run again") from error
+    return manifest
+
+
+def _summary(manifest: dict[str, Any]) -> Any:
+    from rich.table import Table
+
+    counts, tiles = manifest["counts"], manifest["tiles"]
+    num_bytes = sum(shard["num_bytes"] for shard in manifest["shards"])
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_row("footprints", f"{counts['footprints']:,}")
+    table.add_row("built area", f"{counts['area_m2'] / 1e4:,.2f} ha")
+    per_row = f" ({num_bytes / counts['footprints']:.1f} bytes each)" if num_bytes else ""
+    table.add_row("files", f"{counts['shards']} shard(s), {num_bytes / 1e6:,.2f} MB{per_row}")
+    states = ", ".join(f"{number} {status}" for status, number in tiles["num_by_status"].items())
+    table.add_row("tiles", f"{tiles['num_tiles']:,}: {states}")
+    table.add_row("pixel size", f"{manifest['gsd_m']:g} m")
+    table.add_row("model", manifest["model"]["model_id"])
+    for image in manifest["images"][:MAX_REASONS]:
+        date = f", {image['date']}" if image["date"] else ""
+        table.add_row("image", f"{image['image_id']}{date} ({image['path']})")
+    return table
+
+
+def _print_failures(console: Any, folder: Path) -> None:
+    import pyarrow.parquet as pq
+
+    columns = ["tile", "image", "status", "reason"]
+    rows = pq.read_table(folder / "tiles.parquet", columns=columns).to_pylist()
+    told = [row for row in rows if row["reason"]]
+    for row in told[:MAX_REASONS]:
+        name = row["tile"] or row["image"]
+        colour = "red" if row["status"] == "failed" else "yellow"
+        console.print(f"[{colour}]{row['status']}[/] {name}: {row['reason']}", highlight=False)
+    if len(told) > MAX_REASONS:
+        console.print(f"... and {len(told) - MAX_REASONS} more in {folder / 'tiles.parquet'}")
+
+
+def _print_times(console: Any, run: dict[str, Any]) -> None:
+    from pipeline.progress import format_duration
+
+    if run.get("wall_s") is None:
+        return
+    stages = sorted(run["stage_s"].items(), key=lambda item: -item[1])
+    parts = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in stages[:5] if seconds >= 0.05)
+    console.print(f"took {format_duration(run['wall_s'])}: {parts}", highlight=False)
+
+
+def _check_files(console: Any, folder: Path, manifest: dict[str, Any]) -> None:
+    import hashlib
+
+    from geo.errors import DatasetError
+
+    for shard in manifest["shards"]:
+        path = folder / shard["path"]
+        if not path.exists():
+            raise DatasetError(f"{path} is missing; run again to write it")
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest != shard["sha256"]:
+            raise DatasetError(f"{path} does not match its checksum; run again to write it")
+    console.print(f"{len(manifest['shards'])} file(s) match their checksums")

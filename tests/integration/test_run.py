@@ -1,0 +1,185 @@
+"""The whole job on drawn scenes: what comes out is what was drawn."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import shapely
+from running import (
+    footprints,
+    journal_events,
+    ledger,
+    make_bundle,
+    make_config,
+    manifest,
+    run_here,
+    shard_hashes,
+    with_options,
+)
+from synthetic import box_px, draw_polygons, draw_town, write_cog, write_town
+
+
+@pytest.fixture(scope="module")
+def town_run(tmp_path_factory):
+    """A drawn town on the grid's own pixels, and its result."""
+    tmp_path = tmp_path_factory.mktemp("town")
+    town = draw_town(1500, 1300, seed=3)
+    image = write_town(tmp_path / "town.tif", town)
+    config = make_config(tmp_path, [image])
+    spec = run_here(config)
+    return tmp_path, town, config, spec
+
+
+def _ious(found, truth):
+    tree = shapely.STRtree(truth)
+    pairs = tree.query(found, predicate="intersects")
+    a, b = np.asarray(found)[pairs[0]], np.asarray(truth)[pairs[1]]
+    iou = shapely.area(shapely.intersection(a, b)) / shapely.area(shapely.union(a, b))
+    best = np.zeros(len(truth))
+    np.maximum.at(best, pairs[1], iou)
+    return best
+
+
+def test_finds_every_drawn_building(town_run):
+    _, town, _, spec = town_run
+    found = footprints(spec.out_path).to_crs(town.crs)
+    best = _ious(found.geometry.values, np.array(town.polygons))
+    big = np.array([polygon.area >= 20 for polygon in town.polygons])
+    assert len(found) >= big.sum()
+    assert best[big].min() > 0.6
+    assert best[big].mean() > 0.93
+
+
+def test_writes_the_columns_of_open_buildings_and_provenance(town_run):
+    _, _, _, spec = town_run
+    rows = footprints(spec.out_path)
+    assert list(rows.reset_index().columns) == [
+        "id", "latitude", "longitude", "area_in_meters", "confidence", "geometry",
+        "full_plus_code", "bbox", "image_id", "image_date", "model_id",
+    ]  # fmt: skip
+    assert rows.crs == "OGC:CRS84"
+    assert rows.geometry.is_valid.all()
+    assert set(rows.image_id) == {"town"}
+    assert set(rows.model_id) == {spec.model_id}
+    assert rows.confidence.between(0.9, 1.0).all()
+    assert rows.full_plus_code.str.fullmatch(r"[2-9A-Z]{8}\+[2-9A-Z]{4}").all()
+
+
+def test_ledger_names_every_planned_tile(town_run):
+    _, _, _, spec = town_run
+    rows = ledger(spec.out_path)
+    planned = sum(e["tiles"] for e in journal_events(spec) if e["event"] == "planned")
+    assert len(rows) == planned > 4
+    assert {row["status"] for row in rows} <= {"ok", "empty", "nodata"}
+    assert len({row["tile"] for row in rows}) == planned
+
+
+def test_manifest_counts_what_was_written(town_run):
+    _, _, config, spec = town_run
+    facts = manifest(spec.out_path)
+    assert facts["counts"]["footprints"] == len(footprints(spec.out_path))
+    assert facts["config"] == json.loads(config.to_json())
+    assert {shard["path"].split("/")[1]: shard["sha256"] for shard in facts["shards"]} == (
+        shard_hashes(spec.out_path)
+    )
+
+
+def test_running_again_changes_nothing_and_segments_nothing(town_run):
+    _, _, config, spec = town_run
+    before = shard_hashes(spec.out_path)
+    again = run_here(config)
+    assert shard_hashes(again.out_path) == before
+    tiles = [e for e in journal_events(again) if e["event"] == "tile"]
+    assert tiles
+    assert all(e["stored"] for e in tiles)
+
+
+def test_a_later_parameter_reruns_later_stages_only(town_run):
+    _, _, config, spec = town_run
+    changed = with_options(config, filter=dataclasses.replace(config.filter, min_area_m2=150.0))
+    few = run_here(changed)
+    assert all(e["stored"] for e in journal_events(few) if e["event"] == "tile")
+    areas = footprints(few.out_path).area_in_meters
+    assert areas.min() >= 150.0
+    run_here(config)
+    assert len(footprints(spec.out_path)) > len(areas)
+
+
+def test_other_weights_segment_every_tile_again(town_run, tmp_path):
+    _, _, config, _ = town_run
+    other = make_bundle(tmp_path / "other.safetensors", threshold=0.6)
+    spec = run_here(with_options(config, model=str(other), output=str(tmp_path / "out")))
+    assert not any(e["stored"] for e in journal_events(spec) if e["event"] == "tile")
+
+
+@pytest.mark.parametrize("crs", ["EPSG:32636", "EPSG:3857"])
+def test_same_bytes_for_any_tile_size(tmp_path, crs):
+    town = draw_town(1200, 1100, seed=5, crs=crs)
+    image = write_cog(tmp_path / "town.tif", town, compress="jpeg")
+    hashes = {}
+    for tile_px in (256, 512, 2048):
+        config = make_config(
+            tmp_path,
+            [image],
+            output=str(tmp_path / f"out{tile_px}"),
+            grid={"tile_px": tile_px, "max_building_m": 300.0},
+        )
+        hashes[tile_px] = shard_hashes(run_here(config).out_path)
+    assert hashes[256] == hashes[512] == hashes[2048]
+    assert hashes[256]
+
+
+def test_a_hall_over_many_tiles_is_one_building(tmp_path):
+    hall = box_px(20, 300, 1400, 60)
+    town = draw_polygons([hall], 700, 1500)
+    image = write_town(tmp_path / "hall.tif", town)
+    config = make_config(tmp_path, [image], grid={"tile_px": 256, "max_building_m": 1000.0})
+    rows = footprints(run_here(config).out_path)
+    assert len(rows) == 1
+    assert len(rows.geometry.iloc[0].exterior.coords) == 5
+    assert rows.area_in_meters.iloc[0] == pytest.approx(hall.area * 0.09, rel=0.005)
+
+
+def test_a_component_above_the_largest_building_is_told_not_traced(tmp_path):
+    town = draw_polygons([box_px(20, 300, 1400, 60), box_px(100, 100, 40, 40)], 700, 1500)
+    image = write_town(tmp_path / "hall.tif", town)
+    config = make_config(tmp_path, [image], grid={"tile_px": 256, "max_building_m": 100.0})
+    spec = run_here(config)
+    assert len(footprints(spec.out_path)) == 1
+    notes = [row["reason"] for row in ledger(spec.out_path) if row["reason"]]
+    assert notes == ["1 component larger than 100 m left out (grid.max_building_m)"]
+
+
+def test_area_of_interest_keeps_centroids_inside(tmp_path):
+    town = draw_town(1000, 1000, seed=8)
+    image = write_town(tmp_path / "town.tif", town)
+    whole = run_here(make_config(tmp_path, [image], output=str(tmp_path / "whole")))
+    rows = footprints(whole.out_path)
+    west, south, east, north = rows.total_bounds
+    half = shapely.box(west, south, (west + east) / 2, north)
+    (tmp_path / "aoi.geojson").write_text(
+        json.dumps({"type": "Feature", "properties": {}, "geometry": half.__geo_interface__})
+    )
+    config = make_config(tmp_path, [image], area_of_interest=str(tmp_path / "aoi.geojson"))
+    inside = footprints(run_here(config).out_path)
+    expected = rows[shapely.intersects_xy(half, rows.longitude, rows.latitude)]
+    assert 0 < len(inside) < len(rows)
+    assert list(inside.index) == list(expected.index)
+    assert (inside.geometry == expected.geometry).all()
+
+
+def test_outputs_probability_writes_a_cog_per_tile(tmp_path):
+    import rasterio
+
+    town = draw_town(600, 600, seed=2)
+    image = write_town(tmp_path / "town.tif", town)
+    config = make_config(tmp_path, [image], outputs=["footprints", "probability"])
+    spec = run_here(config)
+    files = sorted((spec.out_path / "probability").glob("*.tif"))
+    assert {path.stem for path in files} == {
+        row["tile"] for row in ledger(spec.out_path) if row["status"] in ("ok", "empty")
+    }
+    with rasterio.open(files[0]) as dataset:
+        assert dataset.dtypes == ("uint8",)
+        assert dataset.crs.to_epsg() == 32636
