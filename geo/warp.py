@@ -385,7 +385,7 @@ def _locate(
     taps: Int64Array,
     is_ok: BoolArray,
 ) -> None:
-    """Column, row and their weights (0 to 2047) under a run of pixels; False in is_ok where outside.
+    """Source pixel and weights (0 to 2047) under a run of pixels; False in is_ok where outside.
 
     taps[0] and taps[1] are the column and row of the upper left source pixel, taps[2] and taps[3]
     the weights of its right and lower neighbours. Where it is outside they are zero.
