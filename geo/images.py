@@ -19,15 +19,15 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from geo.errors import GridError, RasterError
-from geo.gdal import gdal_env, gdal_reason, is_local_file
+from geo.gdal import gdal_env, gdal_reason
 from geo.grid import check_latitudes, unwrap_longitude, zone_of_longitude, zone_to_lonlat
+from geo.image_checks import check_file, check_georeference, choose_bands
 from geo.image_version import content_version
 
 Float64Array = npt.NDArray[np.float64]
 
 logger = logging.getLogger(__name__)
 
-_NUM_DEFAULT_BANDS = 3
 _STEPS_PER_EDGE = 16
 _DATE_TAGS = (
     ("IMAGERY", "ACQUISITIONDATETIME"),
@@ -126,7 +126,7 @@ def open_image(
     image_id: str | None = None,
     date: datetime.date | None = None,
     bands: tuple[int, ...] | None = None,
-    num_bands: int = _NUM_DEFAULT_BANDS,
+    num_bands: int = 3,
 ) -> ImageInfo:
     """Look at an image and check that it can be used.
 
@@ -141,7 +141,7 @@ def open_image(
         RasterError: if it is missing, empty, no raster, without georeference, has too few bands or
             complex values, or lies beyond the UTM zones.
     """
-    _check_file(path)
+    check_file(path)
     try:
         with gdal_env(path), warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
@@ -149,15 +149,6 @@ def open_image(
                 return _inspect(path, dataset, image_id, date, bands, num_bands)
     except (RasterioError, OSError) as error:
         raise RasterError(f"cannot read image {path}: {gdal_reason(error)}") from error
-
-
-def _check_file(path: str) -> None:
-    if not is_local_file(path):
-        return
-    if not os.path.exists(path):
-        raise RasterError(f"image {path} does not exist; check the path")
-    if os.path.isfile(path) and os.path.getsize(path) == 0:
-        raise RasterError(f"image {path} is empty (zero bytes); copy or download it again")
 
 
 def _inspect(
@@ -168,8 +159,8 @@ def _inspect(
     bands: tuple[int, ...] | None,
     num_bands: int,
 ) -> ImageInfo:
-    _check_georeference(path, dataset)
-    chosen = _choose_bands(path, dataset, bands, num_bands)
+    check_georeference(path, dataset)
+    chosen = choose_bands(path, dataset, bands, num_bands)
     crs = _horizontal_crs(path, dataset)
     to_lonlat = _lonlat_transformer(path, crs)
     footprint = _footprint(path, dataset, to_lonlat)
@@ -199,81 +190,6 @@ def _inspect(
 
 def _stem(path: str) -> str:
     return os.path.splitext(os.path.basename(path.split("?")[0].rstrip("/")))[0] or path
-
-
-def _check_georeference(path: str, dataset: rasterio.DatasetReader) -> None:
-    transform = dataset.transform
-    if transform.is_identity and (dataset.gcps[0] or dataset.rpcs):
-        kind = "ground control points" if dataset.gcps[0] else "RPCs"
-        raise RasterError(
-            f"image {path} is placed by {kind} only; rectify it first: gdalwarp -t_srs EPSG:4326 "
-            "IN OUT"
-        )
-    if dataset.crs is None and transform.is_identity:
-        raise RasterError(
-            f"image {path} has no georeference; give it one: gdal_translate -a_srs EPSG:CODE "
-            "-a_ullr ULX ULY LRX LRY IN OUT, or put a world file beside it and say -a_srs"
-        )
-    if dataset.crs is None:
-        raise RasterError(
-            f"image {path} has a geotransform but no CRS; name it: gdal_translate -a_srs EPSG:CODE "
-            "IN OUT"
-        )
-    if transform.is_identity:
-        raise RasterError(
-            f"image {path} has a CRS but no geotransform; give it one: gdal_translate -a_ullr ULX "
-            "ULY LRX LRY IN OUT"
-        )
-    if not np.isfinite(transform).all() or abs(transform.determinant) < 1e-30:
-        raise RasterError(
-            f"image {path} has a degenerate geotransform {tuple(transform[:6])}: its pixels have "
-            "no area; correct it with gdal_edit.py -a_ullr"
-        )
-
-
-def _choose_bands(
-    path: str, dataset: rasterio.DatasetReader, bands: tuple[int, ...] | None, num_bands: int
-) -> tuple[int, ...]:
-    if bands is None:
-        bands = _default_bands(path, dataset, num_bands)
-    if len(bands) != num_bands:
-        raise RasterError(
-            f"bands = {list(bands)} names {len(bands)} bands, but the model wants {num_bands}"
-        )
-    if max(bands) > dataset.count or min(bands) < 1:
-        raise RasterError(
-            f"bands = {list(bands)}, but image {path} has bands 1 to {dataset.count} only"
-        )
-    types = {dataset.dtypes[band - 1] for band in bands}
-    if any(name.startswith("complex") for name in types):
-        raise RasterError(
-            f"image {path} holds complex values ({', '.join(sorted(types))}); write its magnitude "
-            "to a new file first"
-        )
-    if len(types) > 1:
-        raise RasterError(f"image {path} mixes value types {sorted(types)} in bands {list(bands)}")
-    return tuple(bands)
-
-
-def _default_bands(path: str, dataset: rasterio.DatasetReader, num_bands: int) -> tuple[int, ...]:
-    interp = dataset.colorinterp
-    if interp[0] == ColorInterp.palette:
-        raise RasterError(
-            f"image {path} has a colour table; write its colours as bands: gdal_translate -expand "
-            "rgb IN OUT"
-        )
-    rgb = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
-    if num_bands == len(rgb) and all(interp.count(colour) == 1 for colour in rgb):
-        return tuple(interp.index(colour) + 1 for colour in rgb)
-    colours = [i + 1 for i, kind in enumerate(interp) if kind != ColorInterp.alpha]
-    if len(colours) < num_bands:
-        example = (colours * num_bands)[:num_bands]
-        raise RasterError(
-            f"image {path} has {len(colours)} band{'s' * (len(colours) != 1)} besides alpha, fewer "
-            f"than the {num_bands} that the model wants; give another image, or say which bands to "
-            f"use (repeating one is possible: bands: {example})"
-        )
-    return tuple(colours[:num_bands])
 
 
 def _horizontal_crs(path: str, dataset: rasterio.DatasetReader) -> pyproj.CRS:

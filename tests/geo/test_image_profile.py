@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import numpy.typing as npt
 import pytest
+import rasterio
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -262,7 +263,6 @@ print(peak() - before)
 def test_memory_stays_bounded(tmp_path: pathlib.Path) -> None:
     """8192 x 8192 without overviews: 201 MB of pixels, a few tens of MB of memory."""
     small = write_raster(tmp_path / "a.tif", textured(3, 1500, 1500), UTM, NORTH_UP)
-    import rasterio
 
     profile = {"driver": "GTiff", "count": 3, "dtype": "uint8", "crs": UTM, "transform": NORTH_UP}
     profile |= {"width": 8192, "height": 8192, "tiled": True}
