@@ -38,7 +38,7 @@ _MAX_EXTENT_PX = float(MAX_COORDINATE) / _LATTICE / 2.0
 _STAIRCASE_PX = 0.3
 # Where the guard refuses, the tolerance shrinks by this factor, so many times at most.
 _TOLERANCE_FACTOR = 0.7
-_NUM_STRICT_ATTEMPTS, _NUM_ATTEMPTS = 3, 5
+_NUM_ATTEMPTS = 4
 
 RAW, RECTANGLE, SQUARED, SIMPLIFIED, GEOS = 0, 1, 2, 3, 4
 """Forms: what became of an outline."""
@@ -79,9 +79,9 @@ class _Verdict(NamedTuple):
 class _Scratch(NamedTuple):
     """Work space for the largest outline, reused for all.
 
-    raw: rings relative to the first pixel, raw_ends: position after each ring; kept: positions of the
-    simplified vertices within their ring, kept_ends likewise; lattice: a candidate in steps of the
-    lattice, lattice_ends likewise.
+    raw: rings relative to the first pixel, raw_ends: position after each ring; kept: positions of
+    the simplified vertices within their ring, kept_ends likewise; lattice: a candidate in steps of
+    the lattice, lattice_ends likewise.
     """
 
     raw: Float64Array
@@ -96,7 +96,7 @@ class _Scratch(NamedTuple):
     candidate: Float64Array
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def finish_all(
     coords: Float64Array,
     ring_offsets: Int64Array,
@@ -137,7 +137,7 @@ def finish_all(
     return coords_left, offsets_left, out_polygon_offsets, forms
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _runs_of(
     rows: Int32Array, starts: Int32Array, ends: Int32Array, row_first: Int64Array
 ) -> _Runs:
@@ -150,7 +150,7 @@ def _runs_of(
     return _Runs(rows, starts, ends, row_first[: num_rows + 1], num_pixels)
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _make_scratch(
     ring_offsets: Int64Array,
     polygon_offsets: Int64Array,
@@ -180,7 +180,7 @@ def _make_scratch(
     return scratch, np.empty(height + 1, np.int64)
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _load(
     coords: Float64Array,
     ring_offsets: Int64Array,
@@ -207,66 +207,68 @@ def _load(
     return rings
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _finish_one(raw_rings: int, runs: _Runs, limits: Limits, scratch: _Scratch) -> tuple[int, int]:
     """Form and number of rings of the outcome, which is left in the lattice."""
     if limits.tolerance <= 0.0 or not _is_small(raw_rings, scratch):
         return RAW, _put_raw(raw_rings, scratch)
-    tolerance = limits.tolerance
-    for _ in range(_NUM_STRICT_ATTEMPTS):
-        form, rings = _attempt(raw_rings, tolerance, True, runs, limits, scratch)
-        if rings > 0:
-            return form, rings
+    tolerance, loose_tolerance = limits.tolerance, 0.0
+    for attempt in range(_NUM_ATTEMPTS):
+        simplified = _simplify_and_measure(raw_rings, tolerance, runs, scratch)
+        if attempt == 0 and limits.square:
+            form, rings = _square(raw_rings, simplified, runs, limits, scratch)
+            if rings > 0:
+                return form, rings
+        if simplified.iou >= limits.min_iou:
+            rings = _accept_simplified(raw_rings, limits.min_iou, runs, scratch)
+            if rings > 0:
+                return SIMPLIFIED, rings
+        elif loose_tolerance == 0.0 and _is_staircase(simplified, limits):
+            loose_tolerance = tolerance
         tolerance *= _TOLERANCE_FACTOR
-    tolerance = limits.tolerance
-    for _ in range(_NUM_ATTEMPTS):
-        form, rings = _attempt(raw_rings, tolerance, False, runs, limits, scratch)
+    if loose_tolerance > 0.0:
+        _simplify(raw_rings, loose_tolerance, scratch)
+        rings = _accept_simplified(raw_rings, limits.square_min_iou, runs, scratch)
         if rings > 0:
-            return form, rings
-        tolerance *= _TOLERANCE_FACTOR
+            return SIMPLIFIED, rings
     return RAW, _put_raw(raw_rings, scratch)
 
 
-@numba.njit(cache=True, nogil=True)
-def _attempt(
-    raw_rings: int,
-    tolerance: float,
-    is_strict: bool,
-    runs: _Runs,
-    limits: Limits,
-    scratch: _Scratch,
-) -> tuple[int, int]:
-    """One try with one tolerance: form and number of rings, 0 if nothing is close enough."""
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _simplify_and_measure(
+    raw_rings: int, tolerance: float, runs: _Runs, scratch: _Scratch
+) -> _Verdict:
+    """Simplify within a tolerance, and measure the refitted outline, valid or not."""
     _simplify(raw_rings, tolerance, scratch)
-    is_refitted = True
-    simplified = _judge(_put_simplified(raw_rings, True, scratch), runs, scratch)
-    if not _is_close(simplified, is_strict, limits):
-        is_refitted = False
-        simplified = _judge(_put_simplified(raw_rings, False, scratch), runs, scratch)
-    if limits.square and is_strict:
-        form, rings = _square(raw_rings, simplified, runs, limits, scratch)
-        if rings > 0:
-            return form, rings
-    if _is_close(simplified, is_strict, limits):
-        return SIMPLIFIED, _put_simplified(raw_rings, is_refitted, scratch)
-    return SIMPLIFIED, 0
+    return _measure(_put_simplified(raw_rings, True, scratch), runs, scratch)
 
 
-@numba.njit(cache=True, nogil=True)
-def _is_close(simplified: _Verdict, is_strict: bool, limits: Limits) -> bool:
-    """Whether a simplified outline is close enough to the pixels.
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _accept_simplified(raw_rings: int, least_iou: float, runs: _Runs, scratch: _Scratch) -> int:
+    """Put the simplified outline into the lattice if it is valid; its number of rings, else 0.
 
-    Strictly: by its IoU. Otherwise also if it is as close as straight lines get: the staircase of a
-    line lies a quarter of a pixel from it, which in a small building is more than the IoU allows;
-    without this, straight walls would come out as staircases there.
+    Refitted if that is valid, else with its vertices on the staircase, if that is close enough.
     """
-    if is_strict or simplified.iou >= limits.min_iou:
-        return simplified.iou >= limits.min_iou
-    is_staircase = simplified.difference <= _STAIRCASE_PX * simplified.length
-    return is_staircase and simplified.iou >= limits.square_min_iou
+    rings = _put_simplified(raw_rings, True, scratch)
+    if _is_valid(rings, scratch):
+        return rings
+    rings = _put_simplified(raw_rings, False, scratch)
+    is_close = _measure(rings, runs, scratch).iou >= least_iou
+    return rings if is_close and _is_valid(rings, scratch) else 0
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _is_staircase(simplified: _Verdict, limits: Limits) -> bool:
+    """Whether an outline is as close to the pixels as straight lines get.
+
+    The staircase of a line lies a quarter of a pixel from it, which in a small building is more
+    than `min_iou` allows; without this, straight walls would come out as staircases there.
+    """
+    is_near = simplified.difference <= _STAIRCASE_PX * simplified.length
+    return is_near and simplified.iou >= limits.square_min_iou
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _put_raw(raw_rings: int, scratch: _Scratch) -> int:
     """Put the traced outline into the lattice; its number of rings."""
     for k in range(scratch.raw_ends[raw_rings - 1]):
@@ -276,16 +278,14 @@ def _put_raw(raw_rings: int, scratch: _Scratch) -> int:
     return raw_rings
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _square(
     raw_rings: int, simplified: _Verdict, runs: _Runs, limits: Limits, scratch: _Scratch
 ) -> tuple[int, int]:
     """Form and number of rings of the outline with right angles; 0 rings if none will do."""
+    most = simplified.difference + limits.squaring_shift * simplified.length
     shell, kept = scratch.raw[: scratch.raw_ends[0]], scratch.kept[: scratch.kept_ends[0]]
     angle = dominant_direction(shell, kept, len(kept), limits.snap_tan)
-    most = np.inf
-    if simplified.iou >= 0.0:
-        most = simplified.difference + limits.squaring_shift * simplified.length
     has_holes = scratch.kept_ends[raw_rings - 1] > len(kept)
     if not has_holes and _try_rectangle(shell, kept, angle, runs, most, limits, scratch):
         return RECTANGLE, 1
@@ -294,7 +294,7 @@ def _square(
     return SQUARED, _try_squared(raw_rings, angle, runs, most, limits, scratch)
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _is_small(raw_rings: int, scratch: _Scratch) -> bool:
     """Whether the outline's lattice coordinates leave room for the validity test."""
     for k in range(scratch.raw_ends[0]):
@@ -303,7 +303,7 @@ def _is_small(raw_rings: int, scratch: _Scratch) -> bool:
     return raw_rings > 0
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _simplify(raw_rings: int, tolerance: float, scratch: _Scratch) -> None:
     """Simplify all rings; a hole that collapses keeps no vertex at all.
 
@@ -320,7 +320,7 @@ def _simplify(raw_rings: int, tolerance: float, scratch: _Scratch) -> None:
         begin = end
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _try_rectangle(
     shell: Float64Array,
     kept: Int64Array,
@@ -336,11 +336,12 @@ def _try_rectangle(
     if distance_to_rectangle(shell, kept, len(kept), corners) > limits.rectangle_tolerance:
         return False
     scratch.lattice_ends[0] = _put_ring(corners[:4], 0, scratch.lattice)
-    verdict = _judge(1, runs, scratch)
-    return verdict.iou >= limits.square_min_iou and verdict.difference <= most
+    verdict = _measure(1, runs, scratch)
+    is_close = verdict.iou >= limits.square_min_iou and verdict.difference <= most
+    return is_close and _is_valid(1, scratch)
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _try_squared(
     raw_rings: int, angle: float, runs: _Runs, most: float, limits: Limits, scratch: _Scratch
 ) -> int:
@@ -367,11 +368,12 @@ def _try_squared(
             scratch.lattice_ends[rings] = count
             rings += 1
         begin, kept_begin = end, kept_end
-    verdict = _judge(rings, runs, scratch)
-    return rings if verdict.iou >= limits.square_min_iou and verdict.difference <= most else 0
+    verdict = _measure(rings, runs, scratch)
+    is_close = verdict.iou >= limits.square_min_iou and verdict.difference <= most
+    return rings if is_close and _is_valid(rings, scratch) else 0
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _put_simplified(raw_rings: int, is_refitted: bool, scratch: _Scratch) -> int:
     """Put the simplified outline into the lattice; its number of rings.
 
@@ -396,7 +398,7 @@ def _put_simplified(raw_rings: int, is_refitted: bool, scratch: _Scratch) -> int
     return rings
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _put_ring(corners: Float64Array, count: int, lattice: Int64Array) -> int:
     """Append an open ring, rounded to the lattice and closed; the new number of points."""
     first = count
@@ -408,26 +410,32 @@ def _put_ring(corners: Float64Array, count: int, lattice: Int64Array) -> int:
     return count + 1
 
 
-@numba.njit(cache=True, nogil=True)
-def _judge(rings: int, runs: _Runs, scratch: _Scratch) -> _Verdict:
-    """How well the candidate in the lattice explains the pixels; IoU -1 if not strictly valid."""
-    num = scratch.lattice_ends[rings - 1]
-    for k in range(num):
-        if max(abs(scratch.lattice[k, 0]), abs(scratch.lattice[k, 1])) > MAX_COORDINATE:
-            return _Verdict(-1.0, 0.0, 0.0)
-    if not is_strictly_valid(scratch.lattice, scratch.lattice_ends, rings):
-        return _Verdict(-1.0, 0.0, 0.0)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _is_valid(rings: int, scratch: _Scratch) -> bool:
+    """Whether the candidate in the lattice is strictly valid."""
+    for k in range(scratch.lattice_ends[rings - 1]):
+        for axis in range(2):
+            value = scratch.lattice[k, axis]
+            if value > MAX_COORDINATE or value < -MAX_COORDINATE:
+                return False
+    return is_strictly_valid(scratch.lattice, scratch.lattice_ends, rings)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _measure(rings: int, runs: _Runs, scratch: _Scratch) -> _Verdict:
+    """How well the candidate in the lattice explains the pixels; exact if it is valid."""
     area, overlap, length, begin = 0.0, 0.0, 0.0, 0
+    origin_col = np.int64(runs.starts[0])
     for ring in range(rings):
         end = scratch.lattice_ends[ring]
         points = scratch.candidate[begin:end]
         for k in range(begin, end):
             scratch.candidate[k, 0] = scratch.lattice[k, 0] / _LATTICE
             scratch.candidate[k, 1] = scratch.lattice[k, 1] / _LATTICE
-        origin_col = np.int64(runs.starts[0])
         area += ring_area(points)
         length += ring_length(points)
         overlap += ring_overlap(points, runs.starts, runs.ends, runs.row_first, origin_col)
         begin = end
     union = area + runs.num_pixels - overlap
-    return _Verdict(overlap / union, union - overlap, length)
+    iou = overlap / union if union > 0.0 else 0.0
+    return _Verdict(iou, abs(union - overlap), length)

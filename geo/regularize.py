@@ -1,9 +1,12 @@
 """Right angles: dominant direction, rectangles, rectilinear outlines.
 
-All kernels work on one building in pixels relative to its own origin and in "side" terms: a side is a
-line with a direction of travel, so that corners are intersections of neighbouring lines. Lines are
-placed so that they cut as much from the traced staircase as they add (area-preserving): a bounding box
-or the vertices themselves would lie on the staircase's outer corners, up to a pixel too far out.
+All kernels work on one building in pixels relative to its own origin and in "side" terms: a side
+is a line with a direction of travel, so that corners are intersections of neighbouring lines. Lines
+are placed so that they cut as much from the traced staircase as they add (area-preserving): a
+bounding box or the vertices themselves would lie on the staircase's outer corners, up to a pixel too
+far out.
+
+BENCH_PLACEHOLDER
 """
 
 import numba
@@ -30,12 +33,12 @@ _MIN_TURN_SIN = 0.2
 _TRIM_SHARE = 0.15
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def dominant_direction(ring: Float64Array, kept: Int64Array, num: int, snap_tan: float) -> float:
     """Direction (radians, modulo a quarter turn) that most of the outline runs along or across.
 
-    The first guess is the length-weighted circular mean, with a fourfold symmetry, of the simplified
-    edges. Then all edges near the guess or its perpendicular are fitted together by total least
+    The first guess is the length-weighted circular mean, with a fourfold symmetry, of the
+    simplified edges. Then all edges near the guess or its perpendicular are fitted together by total least
     squares on the traced outline: one common direction, an offset each.
 
     Args:
@@ -48,7 +51,7 @@ def dominant_direction(ring: Float64Array, kept: Int64Array, num: int, snap_tan:
     cos, sin = np.cos(angle), np.sin(angle)
     sum_uu, sum_uv, sum_vv = 0.0, 0.0, 0.0
     for k in range(num):
-        begin, end = kept[k], kept[(k + 1) % num]
+        begin, end = kept[k], kept[k + 1 if k + 1 < num else 0]
         dx, dy = ring[end, 0] - ring[begin, 0], ring[end, 1] - ring[begin, 1]
         du, dv = dx * cos + dy * sin, dy * cos - dx * sin
         if abs(dv) <= snap_tan * abs(du):
@@ -68,12 +71,12 @@ def dominant_direction(ring: Float64Array, kept: Int64Array, num: int, snap_tan:
     return angle + turn
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _mean_direction(ring: Float64Array, kept: Int64Array, num: int) -> float:
     """Length-weighted mean direction of the simplified edges, modulo a quarter turn."""
     real, imag = 0.0, 0.0
     for k in range(num):
-        begin, end = kept[k], kept[(k + 1) % num]
+        begin, end = kept[k], kept[k + 1 if k + 1 < num else 0]
         dx, dy = ring[end, 0] - ring[begin, 0], ring[end, 1] - ring[begin, 1]
         length2 = dx * dx + dy * dy
         if length2 == 0.0:
@@ -86,7 +89,7 @@ def _mean_direction(ring: Float64Array, kept: Int64Array, num: int) -> float:
     return 0.25 * np.arctan2(imag, real)
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _scatter(ring: Float64Array, begin: int, end: int) -> tuple[float, float, float]:
     """Second moments (xx, xy, yy) about the mean of the outline between two vertices, trimmed."""
     num = len(ring) - 1
@@ -121,7 +124,7 @@ def _scatter(ring: Float64Array, begin: int, end: int) -> tuple[float, float, fl
     )
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _outline_length(ring: Float64Array, begin: int, end: int) -> float:
     """Length of the closed ring from one vertex on to another."""
     num = len(ring) - 1
@@ -133,7 +136,7 @@ def _outline_length(ring: Float64Array, begin: int, end: int) -> float:
     return total
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def fit_rectangle(
     rows: Int32Array,
     starts: Int32Array,
@@ -143,16 +146,16 @@ def fit_rectangle(
 ) -> None:
     """Rectangle of a given direction with the second moments and the area of the pixels.
 
-    A rectangle of width w has the variance w^2 / 12 along that side; both sides are then scaled alike
-    to the area. Unlike a bounding box this does not grow with ragged edges.
+    A rectangle of width w has the variance w^2 / 12 along that side; both sides are then scaled
+    alike to the area. Unlike a bounding box this does not grow with ragged edges.
 
     Args:
         rows: row of each run of the instance.
         starts: first column of each run.
         ends: column after the last one.
         angle: direction of one side, in radians, y up.
-        corners: filled in place: closed ring, counter-clockwise, shape (5, 2), relative to the upper
-            left corner of the first run's first pixel.
+        corners: filled in place: closed ring, counter-clockwise, shape (5, 2), relative to the
+            upper left corner of the first run's first pixel.
     """
     area, mean_x, mean_y, var_xx, var_xy, var_yy = _run_moments(rows, starts, ends)
     cos, sin = np.cos(angle), np.sin(angle)
@@ -168,7 +171,7 @@ def fit_rectangle(
         corners[k, 1] = mean_y + u * sin + v * cos
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _run_moments(
     rows: Int32Array, starts: Int32Array, ends: Int32Array
 ) -> tuple[float, float, float, float, float, float]:
@@ -195,7 +198,7 @@ def _run_moments(
     )
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def distance_to_rectangle(
     ring: Float64Array, kept: Int64Array, num: int, corners: Float64Array
 ) -> float:
@@ -217,7 +220,7 @@ def distance_to_rectangle(
     return worst
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def square_ring(
     ring: Float64Array,
     kept: Int64Array,
@@ -264,7 +267,7 @@ def square_ring(
     return count
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def refit_ring(
     ring: Float64Array,
     kept: Int64Array,
@@ -285,7 +288,7 @@ def refit_ring(
     _place_corners(sides, num, corners)
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _measure_sides(
     ring: Float64Array,
     kept: Int64Array,
@@ -297,7 +300,7 @@ def _measure_sides(
 ) -> int:
     """Fill the table of sides in the turned frame (u along the direction, v across)."""
     for k in range(num):
-        begin, end = kept[k], kept[(k + 1) % num]
+        begin, end = kept[k], kept[k + 1 if k + 1 < num else 0]
         u = ring[begin, 0] * cos + ring[begin, 1] * sin
         v = ring[begin, 1] * cos - ring[begin, 0] * sin
         dx, dy = ring[end, 0] - ring[begin, 0], ring[end, 1] - ring[begin, 1]
@@ -313,7 +316,7 @@ def _measure_sides(
     return num
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _snap(du: float, dv: float, snap_tan: float) -> tuple[int, float, float]:
     """Kind and direction of a side: turned onto an axis if it is near one."""
     if abs(dv) <= snap_tan * abs(du):
@@ -323,7 +326,7 @@ def _snap(du: float, dv: float, snap_tan: float) -> tuple[int, float, float]:
     return FREE, du, dv
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _mean_offset(
     ring: Float64Array, begin: int, end: int, dx: float, dy: float
 ) -> tuple[float, float]:
@@ -344,7 +347,7 @@ def _mean_offset(
     return total / progress, progress
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _drop_chamfers(sides: Float64Array, count: int, min_side: float) -> int:
     """Remove short oblique sides: cut corners vanish, others become steps."""
     k = 0
@@ -353,7 +356,10 @@ def _drop_chamfers(sides: Float64Array, count: int, min_side: float) -> int:
         if side[_KIND] != FREE or side[_WEIGHT] >= min_side:
             k += 1
             continue
-        before, after = sides[(k - 1) % count, _KIND], sides[(k + 1) % count, _KIND]
+        before, after = (
+            sides[k - 1 if k > 0 else count - 1, _KIND],
+            sides[k + 1 if k + 1 < count else 0, _KIND],
+        )
         if before != after and before != FREE and after != FREE:
             _shift(sides, count, k)
             count -= 1
@@ -369,7 +375,7 @@ def _drop_chamfers(sides: Float64Array, count: int, min_side: float) -> int:
     return count
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _set_axis_side(
     side: Float64Array, is_along: bool, du: float, dv: float, u: float, v: float
 ) -> None:
@@ -382,7 +388,7 @@ def _set_axis_side(
         side[_KIND], side[_DU], side[_DV], side[_OFFSET] = ACROSS, 0.0, sign, -u * sign
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _shift(sides: Float64Array, count: int, position: int) -> None:
     """Delete one side by moving up those after it."""
     for k in range(position, count - 1):
@@ -390,12 +396,12 @@ def _shift(sides: Float64Array, count: int, position: int) -> None:
             sides[k, column] = sides[k + 1, column]
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _join_parallel(sides: Float64Array, count: int, min_side: float) -> int:
     """Merge neighbouring parallel sides of nearly one line; put a step between the others."""
     k = 0
     while k < count and count > 1:
-        other = (k + 1) % count
+        other = k + 1 if k + 1 < count else 0
         a, b = sides[k], sides[other]
         if a[_KIND] == FREE or a[_KIND] != b[_KIND]:
             k += 1
@@ -421,11 +427,11 @@ def _join_parallel(sides: Float64Array, count: int, min_side: float) -> int:
     return count
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _insert_step(sides: Float64Array, count: int, position: int, step: float) -> None:
     """Insert a perpendicular side after a side, through the vertex where the next one starts."""
     du, dv = sides[position, _DU], sides[position, _DV]
-    following = (position + 1) % count
+    following = position + 1 if position + 1 < count else 0
     u, v = sides[following, _U], sides[following, _V]
     for k in range(count, position + 1, -1):
         for column in range(SIDE_COLUMNS):
@@ -436,11 +442,11 @@ def _insert_step(sides: Float64Array, count: int, position: int, step: float) ->
     side[_WEIGHT], side[_U], side[_V] = abs(step), u, v
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _place_corners(sides: Float64Array, count: int, corners: Float64Array) -> None:
     """Corner k is where side k starts: the intersection of sides k - 1 and k."""
     for k in range(count):
-        a, b = sides[(k - 1) % count], sides[k]
+        a, b = sides[k - 1 if k > 0 else count - 1], sides[k]
         turn = a[_DU] * b[_DV] - a[_DV] * b[_DU]
         if abs(turn) < _MIN_TURN_SIN:
             _project(a, b, corners[k])
@@ -449,7 +455,7 @@ def _place_corners(sides: Float64Array, count: int, corners: Float64Array) -> No
         corners[k, 1] = (a[_DV] * b[_OFFSET] - b[_DV] * a[_OFFSET]) / -turn
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _project(a: Float64Array, b: Float64Array, corner: Float64Array) -> None:
     """Corner of two nearly parallel sides: their vertex, moved between the two lines."""
     u, v = b[_U], b[_V]
@@ -459,14 +465,14 @@ def _project(a: Float64Array, b: Float64Array, corner: Float64Array) -> None:
     corner[1] = v + 0.5 * (shift_a * a[_DU] + shift_b * b[_DU])
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _shortest_side(sides: Float64Array, count: int, corners: Float64Array, min_side: float) -> int:
     """The shortest side below the limit (reversed sides are shortest of all); -1 if none."""
     if count <= 4:
         return -1
     worst, shortest = min_side, -1
     for k in range(count):
-        following = (k + 1) % count
+        following = k + 1 if k + 1 < count else 0
         length = (corners[following, 0] - corners[k, 0]) * sides[k, _DU]
         length += (corners[following, 1] - corners[k, 1]) * sides[k, _DV]
         if length < worst:
@@ -474,10 +480,13 @@ def _shortest_side(sides: Float64Array, count: int, corners: Float64Array, min_s
     return shortest
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _remove_side(sides: Float64Array, count: int, position: int) -> int:
     """Remove a short side; where it caps a spike, the spike's flanks go with it."""
-    before, after = (position - 1) % count, (position + 1) % count
+    before, after = (
+        position - 1 if position > 0 else count - 1,
+        position + 1 if position + 1 < count else 0,
+    )
     a, b = sides[before], sides[after]
     if a[_KIND] == b[_KIND] and a[_KIND] != FREE:
         sense = a[_DU] * b[_DU] + a[_DV] * b[_DV]

@@ -18,7 +18,7 @@ MAX_COORDINATE = 1 << 29
 """Coordinates beyond this could overflow the cross products (differences squared, twice)."""
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def is_strictly_valid(points: Int64Array, ring_ends: Int64Array, num_rings: int) -> bool:
     """Whether a polygon is simple, its holes inside, its rings apart and rightly oriented.
 
@@ -44,7 +44,7 @@ def is_strictly_valid(points: Int64Array, ring_ends: Int64Array, num_rings: int)
     return _edges_are_apart(points, ring_ends, num_rings)
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _is_nested(
     points: Int64Array, ring_ends: Int64Array, num_rings: int, hole: int, begin: int
 ) -> bool:
@@ -59,7 +59,7 @@ def _is_nested(
     return True
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _is_inside(points: Int64Array, begin: int, end: int, x: int, y: int) -> bool:
     """Even-odd test of a point that is not on the ring."""
     inside = False
@@ -72,7 +72,7 @@ def _is_inside(points: Int64Array, begin: int, end: int, x: int, y: int) -> bool
     return inside
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _edges_are_apart(points: Int64Array, ring_ends: Int64Array, num_rings: int) -> bool:
     """Whether no two edges meet, except neighbours in their shared vertex."""
     num = ring_ends[num_rings - 1] - num_rings
@@ -104,7 +104,7 @@ def _edges_are_apart(points: Int64Array, ring_ends: Int64Array, num_rings: int) 
     return True
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _edges_meet(points: Int64Array, a: int, b: int, c: int, d: int) -> bool:
     """Whether edges a-b and c-d meet, other than neighbours in the vertex that they share."""
     if b == c:
@@ -125,7 +125,7 @@ def _edges_meet(points: Int64Array, a: int, b: int, c: int, d: int) -> bool:
     return not ((first > 0 and second > 0) or (first < 0 and second < 0))
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _folds_back(points: Int64Array, a: int, b: int, c: int) -> bool:
     """Whether edge b-c runs back over edge a-b, or one of them has no length."""
     if _orientation(points, a, b, points[c, 0], points[c, 1]) != 0:
@@ -135,14 +135,14 @@ def _folds_back(points: Int64Array, a: int, b: int, c: int) -> bool:
     return ux * vx + uy * vy <= 0
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _orientation(points: Int64Array, a: int, b: int, x: int, y: int) -> int:
     """Positive if (x, y) lies left of the line from a to b, negative if right, 0 if on it."""
     ux, uy = points[b, 0] - points[a, 0], points[b, 1] - points[a, 1]
     return ux * (y - points[a, 1]) - uy * (x - points[a, 0])
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _twice_area(points: Int64Array, begin: int, end: int) -> int:
     """Twice the signed area of the closed ring points[begin:end]."""
     ox, oy = points[begin, 0], points[begin, 1]

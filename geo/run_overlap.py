@@ -44,7 +44,7 @@ def iou_with_runs(polygons: PolygonArray, instances: Instances) -> Float64Array:
     )
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _iou_of_all(
     coords: Float64Array,
     ring_offsets: Int64Array,
@@ -78,7 +78,7 @@ def _iou_of_all(
     return iou
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def index_rows(rows: Int32Array, row_first: Int64Array) -> None:
     """Fill the position of each row's first run, for rows counted from the first run's row.
 
@@ -96,7 +96,7 @@ def index_rows(rows: Int32Array, row_first: Int64Array) -> None:
     row_first[next_row] = len(rows)
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def ring_area(points: Float64Array) -> float:
     """Signed area of a closed ring (n, 2): positive when counter-clockwise with y up."""
     twice = 0.0
@@ -105,7 +105,7 @@ def ring_area(points: Float64Array) -> float:
     return 0.5 * twice
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def ring_length(points: Float64Array) -> float:
     """Length of a closed ring (n, 2)."""
     total = 0.0
@@ -115,7 +115,7 @@ def ring_length(points: Float64Array) -> float:
     return total
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def ring_overlap(
     points: Float64Array,
     starts: Int32Array,
@@ -155,7 +155,7 @@ def ring_overlap(
     return total
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _mean_clamped(a: float, b: float, width: float) -> float:
     """Mean of min(max(x, 0), width) while x goes evenly from a to b."""
     if a > b:

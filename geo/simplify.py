@@ -1,9 +1,9 @@
 """Fewer vertices: Douglas-Peucker on closed rings, independent of where a ring starts.
 
 Source: Douglas and Peucker, "Algorithms for the reduction of the number of points required to
-represent a digitized line or its caricature", 1973. We differ in the anchors: a closed ring is cut at
-the vertex farthest from the ring's centroid and at the vertex farthest from that one; both lie at
-ends of the building, so that they would be kept anyhow.
+represent a digitized line or its caricature", 1973. We differ in the anchors: a closed ring is cut
+at the vertex farthest from the ring's centroid and at the vertex farthest from that one; both lie
+at ends of the building, so that they would be kept anyhow.
 """
 
 import numba
@@ -34,7 +34,7 @@ def simplify_ring(ring: Float64Array, *, tolerance: float) -> Float64Array:
     return ring[np.append(kept[:num], kept[0])]
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def simplify_indices(
     ring: Float64Array, tolerance: float, kept: Int64Array, stack: Int64Array
 ) -> int:
@@ -61,7 +61,7 @@ def simplify_indices(
     return count
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _simplify_span(
     ring: Float64Array,
     begin: int,
@@ -90,7 +90,7 @@ def _simplify_span(
     return count
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _farthest_from_segment(ring: Float64Array, low: int, high: int, limit: float) -> int:
     """Vertex between two vertices that is farthest from their segment; -1 if within the limit."""
     num = len(ring) - 1
@@ -114,7 +114,7 @@ def _farthest_from_segment(ring: Float64Array, low: int, high: int, limit: float
     return split
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _centroid(ring: Float64Array) -> tuple[float, float]:
     """Area centroid of a closed ring; exact sums for integer coordinates of any start."""
     ox, oy = ring[0, 0], ring[0, 1]
@@ -131,7 +131,7 @@ def _centroid(ring: Float64Array) -> tuple[float, float]:
     return sum_x / (3.0 * twice), sum_y / (3.0 * twice)
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _farthest_from(ring: Float64Array, x: float, y: float) -> int:
     """Vertex farthest from a point; the lower (x, y) among equals, so that the start is moot."""
     best, farthest = 0, -1.0

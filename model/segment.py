@@ -150,7 +150,9 @@ class Segmenter:
         config = dataclasses.replace(config or SegmentConfig(), **settings)
         return cls(load_bundle(bundle_path), config)
 
-    def segment(self, pixels: UInt8Array, valid: BoolArray) -> UInt8Array:
+    def segment(
+        self, pixels: UInt8Array, valid: BoolArray, *, active: BoolArray | None = None
+    ) -> UInt8Array:
         """Probability of building for every pixel of a tile.
 
         Args:
@@ -158,6 +160,8 @@ class Segmenter:
                 of cores. Not changed.
             valid: bool, shape (H + 2m, W + 2m); where False the pixel's value is not looked at and
                 the network sees the bundle's mean colour.
+            active: which cores to segment, bool, shape (H / window_px, W / window_px); None: all.
+                The others come out as 0, though windows beside them see their pixels.
 
         Returns:
             uint8, shape (H, W): round(255 * probability), 0 where not valid.
@@ -169,6 +173,9 @@ class Segmenter:
         self._check_arrays(pixels, valid)
         margin = self.margin_px
         cores, num_skipped = plan_cores(valid, self.window_px, margin)
+        if active is not None:
+            wanted = [c for c in cores if active[c.row_off // c.height, c.col_off // c.width]]
+            num_skipped, cores = num_skipped + len(cores) - len(wanted), wanted
         height, width = (side - 2 * margin for side in valid.shape)
         probability = np.zeros((height, width), np.uint8)
         with self._lock:

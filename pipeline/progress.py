@@ -48,6 +48,8 @@ class RunState:
         if kind == "planned":
             self.num_planned += event["tiles"]
             self.stage = "planning"
+        elif kind == "model":
+            self.stage = "detecting"
         elif kind == "tile":
             self._update_tile(event)
         elif kind == "stage":

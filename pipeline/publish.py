@@ -13,6 +13,7 @@ from typing import Any
 import apache_beam as beam
 
 from geo.atomic_files import write_atomically
+from pipeline.dataset_pages import write_dataset_stac, write_run_report
 from pipeline.ledger import LedgerSummary
 from pipeline.progress import JournalReader
 from pipeline.spec import JobSpec
@@ -59,8 +60,13 @@ def _publish(
     summary = ledger[0] if ledger else _empty_ledger(spec)
     _remove_strays(spec.out_path, {shard.path for shard in shards})
     events = list(JournalReader(store.journal_path(spec.run_token)).new_events())
-    _write_json(spec.out_path / "run.json", run_facts(spec, shards, summary, events))
-    _write_json(spec.out_path / MANIFEST_NAME, manifest(spec, shards, summary, events))
+    facts = run_facts(spec, shards, summary, events)
+    stac = write_dataset_stac(spec, shards)
+    write_run_report(spec, shards, events, facts)
+    _write_json(spec.out_path / "run.json", facts)
+    _write_json(
+        spec.out_path / MANIFEST_NAME, {**manifest(spec, shards, summary, events), "stac": stac}
+    )
     shutil.rmtree(spec.store_path / "work", ignore_errors=True)
     journal = store.journal(spec.run_token)
     journal.write("stage", name="PublishDataset", seconds=time.perf_counter() - begin)

@@ -23,6 +23,8 @@ from pipeline.spec import JobSpec, TileKey
 from pipeline.tile_store import TileStore, read_table, write_table
 
 STAGE = "ResolveOverlaps"
+CHAIN_LENGTH = 3
+"""Largest buildings in a row that are looked at beside a zone's edge: twins decide in chains."""
 CellCounts = tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]
 
 
@@ -64,6 +66,7 @@ class _ResolveDoFn(beam.DoFn):
         count(STAGE, "trimmed", result.num_trimmed)
         count(STAGE, "dropped-twins", result.num_dropped_twins)
         count(STAGE, "dropped-small", result.num_dropped_small)
+        count(STAGE, "dropped-parts", result.num_dropped_parts)
         self._journal.write(
             "stage",
             name=STAGE,
@@ -72,6 +75,7 @@ class _ResolveDoFn(beam.DoFn):
             dropped={
                 "twin": result.num_dropped_twins,
                 "covered": result.num_dropped_small,
+                "parts": result.num_dropped_parts,
                 "outside-aoi": len(result.table) - len(final),
             },
         )
@@ -91,7 +95,11 @@ class _ResolveDoFn(beam.DoFn):
 
     def _context(self, key: TileKey, bounds: list[float]) -> pa.Table:
         parts = []
-        for neighbour in neighbours(self._spec, key):
+        around = list(neighbours(self._spec, key))
+        if any(zone != key[0] for zone, _, _ in around):
+            # Twins decide in chains (A loses to B, which loses to C): see the whole chain.
+            bounds = _widened(bounds, CHAIN_LENGTH * self._spec.config.grid.max_building_m)
+        for neighbour in around:
             name = work_name(neighbour)
             path = self._store.work_path(self._spec.run_hash, "finished", name)
             if path.exists():
@@ -110,12 +118,18 @@ def neighbours(spec: JobSpec, key: TileKey) -> Iterator[TileKey]:
     """
     zone, row, col = key
     reach = -(-spec.max_extent_px // spec.tile_px)
+    others = [
+        tile
+        for other in (zone - 1, zone + 1)
+        for tile in _in_zone(spec, key, (other - 1) % NUM_ZONES + 1, CHAIN_LENGTH * reach)
+    ]
+    if others:
+        reach *= CHAIN_LENGTH
     for d_row in range(-reach, reach + 1):
         for d_col in range(-reach, reach + 1):
             if d_row or d_col:
                 yield zone, row + d_row, col + d_col
-    for other in (zone - 1, zone + 1):
-        yield from _in_zone(spec, key, (other - 1) % NUM_ZONES + 1, reach)
+    yield from others
 
 
 def _in_zone(spec: JobSpec, key: TileKey, other: int, reach: int) -> Iterator[TileKey]:
@@ -141,6 +155,17 @@ def _in_zone(spec: JobSpec, key: TileKey, other: int, reach: int) -> Iterator[Ti
     for other_row in range(int(first), int(last) + 1):
         for other_col in range(int(west), int(east) + 1):
             yield other, other_row, other_col
+
+
+def _metres_per_degree(latitude_deg: float) -> float:
+    return float(METRES_PER_DEGREE * np.cos(np.radians(min(latitude_deg, 84.0))))
+
+
+def _widened(bounds: list[float], reach_m: float) -> list[float]:
+    lat_deg = reach_m / METRES_PER_DEGREE
+    lon_deg = reach_m / _metres_per_degree(max(abs(bounds[1]), abs(bounds[3])))
+    west, south, east, north = bounds
+    return [west - lon_deg, south - lat_deg, east + lon_deg, north + lat_deg]
 
 
 def _meet(a: list[float], b: list[float]) -> bool:

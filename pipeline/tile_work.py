@@ -182,7 +182,7 @@ def segment_layers(spec: JobSpec, segmenter: Segmenter, layers: TileLayers) -> T
     image_index: npt.NDArray[np.uint16] | None = None
     before = segmenter.stats.num_windows
     for raster in layers.rasters:
-        probability = segmenter.segment(raster.pixels, raster.valid)
+        probability = segmenter.segment(raster.pixels, raster.valid, active=task.cores)
         if len(layers.rasters) == 1:
             return TileProbability(
                 task=task,

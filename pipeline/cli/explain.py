@@ -14,8 +14,8 @@ import click
 def explain_command(out: str, tile: str, picture: str | None, model: str | None) -> None:
     """Work on TILE of the result in OUT again and draw every stage as a PNG.
 
-    Image, valid mask, probability, instances, pieces cut at the tile's edge, final outlines. TILE is
-    a name from tiles.parquet, such as z36_g300mm_s4096_r-28_c370.
+    Image, valid mask, probability, instances, pieces cut at the tile's edge, final outlines. TILE
+    is a name from tiles.parquet, such as z36_g300mm_s4096_r-28_c370.
     """
     import dataclasses
 

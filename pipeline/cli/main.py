@@ -37,12 +37,12 @@ class _LazyGroup(click.Group):
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="everyroof", prog_name="everyroof")
 def cli() -> None:
-    r"""Building footprints from satellite and aerial imagery.
+    """Building footprints from satellite and aerial imagery.
 
     \b
     everyroof run --image X.tif --out DIR --model BUNDLE    one image, no configuration
     everyroof run CONFIG                                    everything, from a YAML file
-    """
+    """  # noqa: D301 - click reads the backslash
 
 
 def main() -> None:

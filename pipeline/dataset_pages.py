@@ -1,0 +1,186 @@
+"""What people and catalogues read beside the shards: the STAC collection and report.html."""
+
+import json
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
+
+from geo.atomic_files import atomic_path
+from geo.footprints import PUBLIC_SCHEMA
+from pipeline.footprint_stats import FootprintStats
+from pipeline.ledger import LEDGER_NAME
+from pipeline.report import FailureRow, ImageRow, RunSummary, StageTime, write_report
+from pipeline.spec import JobSpec
+from pipeline.stac import StacShard, write_stac
+from pipeline.write import WrittenShard
+
+_STATS_COLUMNS = ["latitude", "longitude", "area_in_meters", "confidence", "image_id"]
+_NOWHERE = (-180.0, -80.0, 180.0, 84.0)
+
+
+def write_dataset_stac(spec: JobSpec, shards: Sequence[WrittenShard]) -> list[str]:
+    """Write collection.json and an item per shard; returns their paths in the output folder."""
+    dates = sorted(image.date for image in spec.images if image.date is not None)
+    bounds = _tile_table(spec)[0]
+    whole = _extent(bounds) if len(bounds) else _NOWHERE
+    return write_stac(
+        spec.out_path,
+        collection_id=spec.out_path.resolve().name,
+        title="Building footprints",
+        description=f"Building footprints found by {spec.model_id} at {spec.gsd_m:g} m.",
+        shards=[
+            StacShard(
+                token=shard.token,
+                path=shard.path,
+                bounds=shard.bounds,
+                num_rows=shard.num_rows,
+                num_bytes=shard.num_bytes,
+                sha256=shard.sha256,
+            )
+            for shard in shards
+        ],
+        model_id=spec.model_id,
+        gsd_m=spec.gsd_m,
+        bounds=None if shards else whole,
+        dates=(dates[0], dates[-1]) if dates else None,
+        columns=[(field.name, str(field.type)) for field in PUBLIC_SCHEMA],
+    )
+
+
+def write_run_report(
+    spec: JobSpec,
+    shards: Sequence[WrittenShard],
+    events: Sequence[dict[str, Any]],
+    facts: dict[str, Any],
+) -> None:
+    """Write report.html.
+
+    Args:
+        spec: the job.
+        shards: the files.
+        events: the run's journal.
+        facts: what run.json says.
+    """
+    bounds, status, told = _tile_table(spec)
+    stats, by_image = _collect_stats(spec, shards, bounds)
+    summary = RunSummary(
+        title=spec.out_path.resolve().name,
+        stats=stats,
+        tile_bounds=bounds,
+        tile_status=status,
+        failures=[FailureRow(name=n, reason=r) for n, s, r in told if s == "failed"],
+        left_out=[FailureRow(name=n, reason=r) for n, s, r in told if s != "failed"],
+        images=_image_rows(spec, by_image),
+        stages=_stage_times(facts),
+        seconds=facts["wall_s"] or 0.0,
+        startup_seconds=facts["startup_s"] or 0.0,
+        num_pixels=facts["pixels_valid"],
+        num_stored_tiles=facts["tiles_stored"],
+        gsd_m=spec.gsd_m,
+        num_workers=max(sum(event["event"] == "model" for event in events), 1),
+        num_bytes=sum(shard.num_bytes for shard in shards),
+        num_shards=len(shards),
+        max_failed_share=spec.config.limits.max_failed_share,
+        model=_model_facts(spec),
+        machine=_machine_facts(events),
+        config_text=json.dumps(json.loads(spec.config.to_json()), indent=1),
+    )
+    with atomic_path(spec.out_path / "report.html") as temporary:
+        write_report(temporary, summary)
+
+
+def _tile_table(
+    spec: JobSpec,
+) -> tuple[npt.NDArray[np.float64], list[str], list[tuple[str, str, str]]]:
+    """Bounds and status of every tile; (name, status, reason) of what the ledger has to tell."""
+    columns = ["tile", "image", "status", "reason", "bbox"]
+    rows = pq.read_table(spec.out_path / LEDGER_NAME, columns=columns).to_pylist()
+    told = [(r["tile"] or r["image"], r["status"], r["reason"]) for r in rows if r["reason"]]
+    tiles = [row for row in rows if row["tile"] is not None]
+    bounds = np.array([list(row["bbox"].values()) for row in tiles], np.float64).reshape(-1, 4)
+    return bounds, [row["status"] for row in tiles], told
+
+
+def _extent(bounds: npt.NDArray[np.float64]) -> tuple[float, float, float, float]:
+    west, south = bounds[:, :2].min(axis=0).tolist()
+    east, north = bounds[:, 2:].max(axis=0).tolist()
+    return west, south, east, north
+
+
+def _collect_stats(
+    spec: JobSpec, shards: Sequence[WrittenShard], bounds: npt.NDArray[np.float64]
+) -> tuple[FootprintStats, dict[str, int]]:
+    stats = FootprintStats(_extent(bounds) if len(bounds) else _NOWHERE)
+    by_image: dict[str, int] = {}
+    for shard in shards:
+        file = pq.ParquetFile(spec.out_path / shard.path)
+        for batch in file.iter_batches(columns=_STATS_COLUMNS):
+            stats.add(
+                batch["longitude"].to_numpy(),
+                batch["latitude"].to_numpy(),
+                batch["area_in_meters"].to_numpy(),
+                batch["confidence"].to_numpy(),
+            )
+            for entry in batch["image_id"].value_counts().to_pylist():
+                by_image[entry["values"]] = by_image.get(entry["values"], 0) + entry["counts"]
+    return stats, by_image
+
+
+def _image_rows(spec: JobSpec, by_image: dict[str, int]) -> list[ImageRow]:
+    rows = [
+        ImageRow(
+            image_id=image.image_id,
+            path=image.path,
+            date=str(image.date or ""),
+            detail=f"{image.width} x {image.height} px, {image.gsd_m:.3f} m",
+            num_footprints=by_image.get(image.image_id, 0),
+        )
+        for image in spec.images
+    ]
+    failed = [
+        ImageRow(image_id=Path(i.path).stem, path=i.path, detail=i.reason, is_failed=True)
+        for i in spec.failed_images
+    ]
+    return [*rows, *failed]
+
+
+def _stage_times(facts: dict[str, Any]) -> list[StageTime]:
+    pixels = facts["pixels_valid"] / 1e6
+    stages = []
+    for name, seconds in facts["stage_s"].items():
+        is_pixels = name.startswith("Detect.")
+        stages.append(
+            StageTime(
+                name=name.removeprefix("Detect."),
+                seconds=seconds,
+                num_items=pixels if is_pixels else facts["footprints"],
+                unit="Mpx" if is_pixels else "footprints",
+            )
+        )
+    return stages
+
+
+def _model_facts(spec: JobSpec) -> list[tuple[str, str]]:
+    meta = spec.bundle
+    return [
+        ("model", spec.model_id),
+        ("sha256", spec.bundle_sha256),
+        ("pixel size", f"{meta.gsd_m:g} m"),
+        ("threshold", f"{meta.threshold:g}"),
+        ("grown back", f"{meta.erosion_px} px"),
+        *((str(name), str(value)) for name, value in meta.provenance.items()),
+    ]
+
+
+def _machine_facts(events: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
+    prints = [event["fingerprint"] for event in events if event["event"] == "model"]
+    ran_on = prints[0] if prints else {}
+    return [
+        ("python", platform.python_version()),
+        *((name, str(value)) for name, value in ran_on.items() if name != "bundle"),
+    ]
