@@ -41,6 +41,8 @@ from pipeline.tile_work import (
 
 logger = logging.getLogger(__name__)
 STAGE = "DetectBuildings"
+ATTEMPTS_IN_COMPANY = 2
+"""Deaths of a worker at a tile after which the tile is worked on in a process of its own."""
 FAILURE_ERRORS = (EveryroofError, OSError, RuntimeError, ValueError, MemoryError)
 """What makes a tile fail; anything else is a bug of ours and ends the run."""
 
@@ -126,10 +128,10 @@ class TileDetector:
         if self.store.has_tile(task.tile_hash):
             yield self._finished(task, self.store.load_tile(task.tile_hash), None)
             return
-        attempts = self.store.mark_attempt(task.tile_hash)
-        if attempts >= 2 and not is_isolated:
-            yield self._detect_alone(task, attempts)
+        if not is_isolated and self.store.num_attempts(task.tile_hash) >= ATTEMPTS_IN_COMPANY:
+            yield self._detect_alone(task)
             return
+        self.store.mark_attempt(task.tile_hash)
         watch = Stopwatch()
         future = self._reader.submit(self._read, task, watch)
         waiting, self._reading = self._reading, (task, future, watch)
@@ -221,21 +223,18 @@ class TileDetector:
         key = (task.tile.zone, task.tile.row, task.tile.col)
         return Detection(record=TileRecord(key=key, status="failed", reason=reason[:500]))
 
-    def _detect_alone(self, task: TileTask, attempts: int) -> Detection:
+    def _detect_alone(self, task: TileTask) -> Detection:
         limit = self.spec.config.limits.max_attempts
-        while attempts < limit:
+        for _ in range(limit - self.store.num_attempts(task.tile_hash)):
             outcome = detect_isolated(self.spec, task.tile)
             if outcome.is_stored:
                 self.store.clear_attempts(task.tile_hash)
                 return self._finished(task, self.store.load_tile(task.tile_hash), None)
             if outcome.reason:
                 return self._failed(task, EveryroofError(outcome.reason))
-            attempts += 1
-            if attempts < limit:
-                self.store.mark_attempt(task.tile_hash)
         error = EveryroofError(
-            f"the worker died {attempts} times at this tile, at last in a process of its own; "
-            "look at the image there (everyroof explain OUT TILE)"
+            f"the worker died {limit} times at this tile, at last in a process of its own; look "
+            "at the image there (everyroof explain OUT TILE)"
         )
         return self._failed(task, error)
 

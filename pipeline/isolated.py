@@ -53,6 +53,9 @@ def detect_isolated(spec: JobSpec, tile: Tile) -> IsolatedOutcome:
 
 def main() -> None:
     """Entry of the child process; the environment names the folder and the tile."""
+    from pipeline.logs import configure_logging
+
+    configure_logging()
     from pipeline.detect import TileDetector, load_segmenter
     from pipeline.orphan_guard import end_with_supervisor
 

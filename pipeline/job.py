@@ -12,6 +12,7 @@ from typing import Any
 
 from geo.errors import EveryroofError
 from pipeline.config import RunConfig, load_config, parse_config
+from pipeline.logs import configure_logging
 from pipeline.orphan_guard import end_with_supervisor
 from pipeline.output_folder import prepare_output
 from pipeline.spec import JobSpec, resolve_config
@@ -31,9 +32,7 @@ logger = logging.getLogger(__name__)
 def main() -> None:
     """Entry of the process; the environment names the folder with the request."""
     begin = time.time()
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("apache_beam").setLevel(logging.ERROR)
-    logging.getLogger().handlers[0].addFilter(_is_worth_showing)
+    configure_logging()
     end_with_supervisor()
     folder = Path(os.environ["EVERYROOF_JOB"])
     data = json.loads((folder / "request.json").read_text())
@@ -52,11 +51,6 @@ def main() -> None:
     sys.stderr.flush()
     # Threads of the runner's servers would delay a polite exit by seconds.
     os._exit(status)
-
-
-def _is_worth_showing(record: logging.LogRecord) -> bool:
-    # Beam says at import that a Google client is missing, which nobody here needs.
-    return not record.getMessage().startswith("apitools not found")
 
 
 def _root_message(error: BaseException) -> str:

@@ -67,7 +67,8 @@ def write_ledger(
     """
     ordered = sorted(records, key=lambda record: record.key)
     noted = _notes_by_tile(notes)
-    table = pa.concat_tables([_tile_rows(spec, ordered, noted), _image_rows(spec)])
+    tiles = _tile_rows(spec, ordered, noted) if ordered else LEDGER_SCHEMA.empty_table()
+    table = pa.concat_tables([tiles, _image_rows(spec)])
     info = write_shard(
         spec.out_path / LEDGER_NAME,
         [table],

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pyproj
 import shapely
+import shapely.affinity
 
 from geo.errors import EveryroofError, RasterError
 from geo.grid import WorldGrid, check_latitudes, gsd_to_mm
@@ -133,13 +134,15 @@ def resolve_config(config: RunConfig, run_token: str = "run") -> JobSpec:
         raise RasterError(f"no image can be used:\n{reasons}")
     _check_unique_ids(images)
     _check_windows(config, meta)
+    aoi_wkb = _read_aoi(config)
+    _check_overlap(config, images, aoi_wkb)
     return JobSpec(
         config=config,
         images=tuple(images),
         failed_images=tuple(failed),
         bundle=meta,
         bundle_sha256=_sha256(config.model),
-        aoi_wkb=_read_aoi(config),
+        aoi_wkb=aoi_wkb,
         run_token=run_token,
     )
 
@@ -172,6 +175,23 @@ def _check_unique_ids(images: Iterable[ImageInfo]) -> None:
                 f"two images are called {image.image_id!r}: {other} and {image.path}; "
                 "give them different ids in the config"
             )
+
+
+def _check_overlap(config: RunConfig, images: list[ImageInfo], aoi_wkb: bytes | None) -> None:
+    if aoi_wkb is None:
+        return
+    area = shapely.from_wkb(aoi_wkb)
+    for image in images:
+        outline = shapely.Polygon(image.footprint)
+        # An outline across the antimeridian runs beyond 180 degrees; the area may lie either way.
+        turns = (shapely.affinity.translate(outline, turn) for turn in (-360.0, 0.0, 360.0))
+        if any(shapely.intersects(turned, area) for turned in turns):
+            return
+    bounds = ", ".join(f"{value:.4f}" for value in area.bounds)
+    raise ConfigError(
+        f"the area of interest {config.area_of_interest} (longitude and latitude {bounds}) does "
+        "not overlap any image; check its CRS and the order of its coordinates"
+    )
 
 
 def _check_windows(config: RunConfig, meta: BundleMeta) -> None:

@@ -132,13 +132,16 @@ class TileStore:
         table, facts = read_table(self.pieces_path(tile_hash))
         return pieces_from_table(table), tuple(facts["image_versions"])
 
-    def mark_attempt(self, tile_hash: str) -> int:
-        """Note that the work on a tile begins; returns how many earlier attempts never ended."""
+    def num_attempts(self, tile_hash: str) -> int:
+        """How many attempts at a tile began and never ended."""
+        folder = self.root / "attempts" / tile_hash
+        return len(list(folder.iterdir())) if folder.is_dir() else 0
+
+    def mark_attempt(self, tile_hash: str) -> None:
+        """Note that the work on a tile begins."""
         folder = self.root / "attempts" / tile_hash
         folder.mkdir(parents=True, exist_ok=True)
-        earlier = len(list(folder.iterdir()))
         (folder / f"{os.getpid()}-{uuid.uuid4().hex[:8]}").touch()
-        return earlier
 
     def clear_attempts(self, tile_hash: str) -> None:
         """Forget the attempts of a tile that ended, well or with an error."""

@@ -6,7 +6,9 @@ import subprocess
 
 import numpy as np
 import pytest
+import rasterio
 import yaml
+from rasterio.enums import ColorInterp
 from running import footprints, ledger, make_bundle, make_config, manifest, run_command, run_here
 from synthetic import (
     draw_town,
@@ -64,11 +66,7 @@ def test_truncated_cog_fails_its_tiles_and_says_why(tmp_path, town):
     image = write_cog(tmp_path / "cut.tif", town, compress="deflate")
     data = image.read_bytes()
     image.write_bytes(data[: len(data) * 6 // 10])
-    try:
-        spec = run_here(make_config(tmp_path, [image]))
-    except EveryroofError as error:
-        assert "cut.tif" in str(error)
-        return
+    spec = run_here(make_config(tmp_path, [image]))
     failed = [row for row in ledger(spec.out_path) if row["status"] == "failed"]
     assert failed
     assert all("cut.tif" in row["reason"] for row in failed)
@@ -102,6 +100,10 @@ def _count(tmp_path, name, pixels, town, **options):
     image = write_geotiff(
         tmp_path / f"{name}.tif", pixels, transform=town.transform, crs=town.crs, **options
     )
+    if len(pixels) == 4:
+        # GDAL tags a fourth band as alpha unless told otherwise.
+        with rasterio.open(image, "r+") as dataset:
+            dataset.colorinterp = (*dataset.colorinterp[:3], ColorInterp.undefined)
     raster = {"value_range": [0, 4095]} if pixels.dtype == np.uint16 else {}
     if pixels.dtype == np.float32:
         raster = {"value_range": [0, 1]}

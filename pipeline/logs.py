@@ -1,0 +1,16 @@
+"""Logging of the job's processes: warnings of ours to standard error, Beam's noise left out."""
+
+import logging
+import sys
+
+
+def configure_logging() -> None:
+    """Send warnings to standard error as plain lines; called once per process."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("apache_beam").setLevel(logging.ERROR)
+    logging.getLogger().handlers[0].addFilter(_is_worth_showing)
+
+
+def _is_worth_showing(record: logging.LogRecord) -> bool:
+    # Beam says at import that a Google client is missing, which nobody here needs.
+    return not record.getMessage().startswith("apitools not found")
