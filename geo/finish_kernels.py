@@ -36,8 +36,8 @@ _LATTICE = 4096.0
 _MAX_EXTENT_PX = float(MAX_COORDINATE) / _LATTICE / 2.0
 # Mean distance between a straight line and the pixel edges that stand for it, with some slack.
 _STAIRCASE_PX = 0.3
-# Where the guard refuses, the tolerance shrinks by this factor, so many times at most.
-_TOLERANCE_FACTOR = 0.7
+# Where the guard refuses, the tolerance shrinks by a factor between these, and so often at most.
+_MIN_FACTOR, _MAX_FACTOR = 0.5, 0.8
 _NUM_ATTEMPTS = 4
 
 RAW, RECTANGLE, SQUARED, SIMPLIFIED, GEOS = 0, 1, 2, 3, 4
@@ -220,14 +220,16 @@ def _finish_one(raw_rings: int, runs: _Runs, limits: Limits, scratch: _Scratch) 
             if rings > 0:
                 return form, rings
         if simplified.iou >= limits.min_iou:
+            if limits.square and attempt == 0:
+                _put_simplified(raw_rings, True, scratch)  # squaring has overwritten it
             rings = _accept_simplified(raw_rings, limits.min_iou, runs, scratch)
             if rings > 0:
                 return SIMPLIFIED, rings
         elif loose_tolerance == 0.0 and _is_staircase(simplified, limits):
             loose_tolerance = tolerance
-        tolerance *= _TOLERANCE_FACTOR
+        tolerance *= _next_factor(simplified.iou, limits.min_iou)
     if loose_tolerance > 0.0:
-        _simplify(raw_rings, loose_tolerance, scratch)
+        _simplify_and_measure(raw_rings, loose_tolerance, runs, scratch)
         rings = _accept_simplified(raw_rings, limits.square_min_iou, runs, scratch)
         if rings > 0:
             return SIMPLIFIED, rings
@@ -244,12 +246,30 @@ def _simplify_and_measure(
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _accept_simplified(raw_rings: int, least_iou: float, runs: _Runs, scratch: _Scratch) -> int:
-    """Put the simplified outline into the lattice if it is valid; its number of rings, else 0.
+def _next_factor(iou: float, min_iou: float) -> float:
+    """By how much to shrink the tolerance: as much as the difference has to, within bounds."""
+    wanted = (1.0 - min_iou) / max(1.0 - iou, 1e-6)
+    return min(max(wanted, _MIN_FACTOR), _MAX_FACTOR)
 
-    Refitted if that is valid, else with its vertices on the staircase, if that is close enough.
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _num_rings(raw_rings: int, scratch: _Scratch) -> int:
+    """The number of rings that simplifying has left."""
+    rings, begin = 0, 0
+    for ring in range(raw_rings):
+        rings += scratch.kept_ends[ring] > begin
+        begin = scratch.kept_ends[ring]
+    return rings
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _accept_simplified(raw_rings: int, least_iou: float, runs: _Runs, scratch: _Scratch) -> int:
+    """The number of rings of a valid simplified outline, left in the lattice; 0 if there is none.
+
+    The refitted one, in the lattice already, if it is valid; else the one with its vertices on the
+    staircase, if that is close enough.
     """
-    rings = _put_simplified(raw_rings, True, scratch)
+    rings = _num_rings(raw_rings, scratch)
     if _is_valid(rings, scratch):
         return rings
     rings = _put_simplified(raw_rings, False, scratch)

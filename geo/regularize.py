@@ -3,10 +3,14 @@
 All kernels work on one building in pixels relative to its own origin and in "side" terms: a side
 is a line with a direction of travel, so that corners are intersections of neighbouring lines. Lines
 are placed so that they cut as much from the traced staircase as they add (area-preserving): a
-bounding box or the vertices themselves would lie on the staircase's outer corners, up to a pixel too
-far out.
+bounding box or the vertices themselves would lie on the staircase's outer corners, up to a pixel
+too far out.
 
-BENCH_PLACEHOLDER
+The library buildingregulariser 0.2.5 was tried first (benchmarks/regularize.py: 300 drawn
+rectangles of 8 to 60 px at any angle). It lowers the mean IoU with the truth from 0.963 to 0.951
+(other settings: 0.938, or 0.963 by leaving nearly all as they were), gives 5 coordinates to 91 %
+and takes 1.3 to 2.5 ms a building; these kernels raise it to 0.993, for 100 %, in 7 us. In rows of
+houses it misses the true gaps by 0.57 px on average, these kernels by 0.10 px.
 """
 
 import numba
@@ -38,8 +42,8 @@ def dominant_direction(ring: Float64Array, kept: Int64Array, num: int, snap_tan:
     """Direction (radians, modulo a quarter turn) that most of the outline runs along or across.
 
     The first guess is the length-weighted circular mean, with a fourfold symmetry, of the
-    simplified edges. Then all edges near the guess or its perpendicular are fitted together by total least
-    squares on the traced outline: one common direction, an offset each.
+    simplified edges. Then all edges near the guess or its perpendicular are fitted together by
+    total least squares on the traced outline: one common direction, an offset each.
 
     Args:
         ring: traced ring, closed, shape (n, 2).
@@ -101,7 +105,7 @@ def _scatter(ring: Float64Array, begin: int, end: int) -> tuple[float, float, fl
     k = begin
     while k != end and walked < high:
         dx, dy = ring[k + 1, 0] - ring[k, 0], ring[k + 1, 1] - ring[k, 1]
-        size = np.sqrt(dx * dx + dy * dy)
+        size = abs(dx) + abs(dy)
         first, last = max(low - walked, 0.0), min(high - walked, size)
         if last > first:
             part, middle = last - first, 0.5 * (first + last) / size
@@ -126,12 +130,11 @@ def _scatter(ring: Float64Array, begin: int, end: int) -> tuple[float, float, fl
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _outline_length(ring: Float64Array, begin: int, end: int) -> float:
-    """Length of the closed ring from one vertex on to another."""
+    """Length of a closed ring between two vertices, along the axes as traced rings run."""
     num = len(ring) - 1
     total, k = 0.0, begin
     while k != end:
-        dx, dy = ring[k + 1, 0] - ring[k, 0], ring[k + 1, 1] - ring[k, 1]
-        total += np.sqrt(dx * dx + dy * dy)
+        total += abs(ring[k + 1, 0] - ring[k, 0]) + abs(ring[k + 1, 1] - ring[k, 1])
         k = k + 1 if k + 1 < num else 0
     return total
 
@@ -247,7 +250,7 @@ def square_ring(
         The number of corners; 0 if no ring is left.
     """
     cos, sin = np.cos(angle), np.sin(angle)
-    count = _measure_sides(ring, kept, num, cos, sin, snap_tan, sides)
+    count = _measure_sides(ring, kept, num, cos, sin, snap_tan, min_side, sides)
     count = _drop_chamfers(sides, count, min_side)
     # Every pass but the last removes at least one side; steps are only put between sides that stay.
     for _ in range(4 * num + 8):
@@ -284,7 +287,7 @@ def refit_ring(
         sides: scratch, shape at least (num, SIDE_COLUMNS).
         corners: filled in place with the open ring, shape at least (num, 2).
     """
-    _measure_sides(ring, kept, num, 1.0, 0.0, -1.0, sides)
+    _measure_sides(ring, kept, num, 1.0, 0.0, -1.0, 0.0, sides)
     _place_corners(sides, num, corners)
 
 
@@ -296,9 +299,15 @@ def _measure_sides(
     cos: float,
     sin: float,
     snap_tan: float,
+    min_side: float,
     sides: Float64Array,
 ) -> int:
-    """Fill the table of sides in the turned frame (u along the direction, v across)."""
+    """Fill the table of sides in the turned frame (u along the direction, v across).
+
+    A side that goes on in the line of the one before, but for a step below `min_side`, is merged
+    with it at once, as `_join_parallel` would. The number of sides.
+    """
+    count = 0
     for k in range(num):
         begin, end = kept[k], kept[k + 1 if k + 1 < num else 0]
         u = ring[begin, 0] * cos + ring[begin, 1] * sin
@@ -310,10 +319,19 @@ def _measure_sides(
         # Unit direction back in the ring's frame: the offset is measured on the traced points.
         dx, dy = du * cos - dv * sin, du * sin + dv * cos
         offset, weight = _mean_offset(ring, begin, end, dx, dy)
-        side = sides[k]
-        side[_KIND], side[_DU], side[_DV] = kind, du, dv
-        side[_OFFSET], side[_WEIGHT], side[_U], side[_V] = offset, weight, u, v
-    return num
+        last = count - 1
+        if kind != FREE and count > 0 and sides[last, _KIND] == kind:
+            sense = sides[last, _DU] * du + sides[last, _DV] * dv
+            step = offset - sides[last, _OFFSET]
+            if sense > 0.0 and abs(step) < min_side:
+                sides[last, _WEIGHT] += weight
+                sides[last, _OFFSET] += step * weight / sides[last, _WEIGHT]
+                continue
+        sides[count, _KIND], sides[count, _DU], sides[count, _DV] = kind, du, dv
+        sides[count, _OFFSET], sides[count, _WEIGHT] = offset, weight
+        sides[count, _U], sides[count, _V] = u, v
+        count += 1
+    return count
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -402,10 +420,10 @@ def _join_parallel(sides: Float64Array, count: int, min_side: float) -> int:
     k = 0
     while k < count and count > 1:
         other = k + 1 if k + 1 < count else 0
-        a, b = sides[k], sides[other]
-        if a[_KIND] == FREE or a[_KIND] != b[_KIND]:
+        if sides[k, _KIND] == FREE or sides[k, _KIND] != sides[other, _KIND]:
             k += 1
             continue
+        a, b = sides[k], sides[other]
         sense = a[_DU] * b[_DU] + a[_DV] * b[_DV]
         step = b[_OFFSET] * sense - a[_OFFSET]
         if sense > 0.0 and abs(step) < min_side:
@@ -445,14 +463,18 @@ def _insert_step(sides: Float64Array, count: int, position: int, step: float) ->
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _place_corners(sides: Float64Array, count: int, corners: Float64Array) -> None:
     """Corner k is where side k starts: the intersection of sides k - 1 and k."""
+    before = count - 1
     for k in range(count):
-        a, b = sides[k - 1 if k > 0 else count - 1], sides[k]
-        turn = a[_DU] * b[_DV] - a[_DV] * b[_DU]
+        a_du, a_dv, a_offset = sides[before, _DU], sides[before, _DV], sides[before, _OFFSET]
+        b_du, b_dv, b_offset = sides[k, _DU], sides[k, _DV], sides[k, _OFFSET]
+        turn = a_du * b_dv - a_dv * b_du
         if abs(turn) < _MIN_TURN_SIN:
-            _project(a, b, corners[k])
-            continue
-        corners[k, 0] = (a[_DU] * b[_OFFSET] - b[_DU] * a[_OFFSET]) / -turn
-        corners[k, 1] = (a[_DV] * b[_OFFSET] - b[_DV] * a[_OFFSET]) / -turn
+            _project(sides[before], sides[k], corners[k])
+        else:
+            scale = 1.0 / turn
+            corners[k, 0] = (b_du * a_offset - a_du * b_offset) * scale
+            corners[k, 1] = (b_dv * a_offset - a_dv * b_offset) * scale
+        before = k
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")

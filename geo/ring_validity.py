@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 Int64Array = npt.NDArray[np.int64]
 
-# Below this number of edges sorting costs more than it saves.
-_SORT_ABOVE = 40
+# Up to this number of edges insertion sort beats argsort and its allocations.
+_INSERTION_SORT_UP_TO = 64
 
 MAX_COORDINATE = 1 << 29
 """Coordinates beyond this could overflow the cross products (differences squared, twice)."""
@@ -74,34 +74,47 @@ def _is_inside(points: Int64Array, begin: int, end: int, x: int, y: int) -> bool
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _edges_are_apart(points: Int64Array, ring_ends: Int64Array, num_rings: int) -> bool:
-    """Whether no two edges meet, except neighbours in their shared vertex."""
+    """Whether no two edges meet, except neighbours in their shared vertex.
+
+    A sweep: edges sorted by their lower end meet only edges that start below their upper end.
+    """
     num = ring_ends[num_rings - 1] - num_rings
-    start, following = np.empty(num, np.int64), np.empty(num, np.int64)
+    # Columns: first vertex, second vertex, lower end, upper end.
+    edges = np.empty((num, 4), np.int64)
     count, begin = 0, 0
     for ring in range(num_rings):
-        for k in range(begin, ring_ends[ring] - 1):
-            start[count], following[count] = k, k + 1
+        end = ring_ends[ring]
+        for k in range(begin, end - 1):
+            following = k + 1 if k + 2 < end else begin  # the closing point is the first one
+            edges[count, 0], edges[count, 1] = k, following
+            edges[count, 2] = min(points[k, 1], points[following, 1])
+            edges[count, 3] = max(points[k, 1], points[following, 1])
             count += 1
-        following[count - 1] = begin  # the closing point is the first one
-        begin = ring_ends[ring]
-    is_sorted = num > _SORT_ABOVE
-    if is_sorted:
-        low = np.empty(num, np.int64)
-        for i in range(num):
-            low[i] = min(points[start[i], 1], points[following[i], 1])
-        order = np.argsort(low)
-        start, following = start[order], following[order]
+        begin = end
+    edges = _sort_by_lower_end(edges)
     for i in range(num):
-        high = max(points[start[i], 1], points[following[i], 1])
         for j in range(i + 1, num):
-            c, d = start[j], following[j]
-            if min(points[c, 1], points[d, 1]) > high:
-                if is_sorted:
-                    break
-                continue
-            if _edges_meet(points, start[i], following[i], c, d):
+            if edges[j, 2] > edges[i, 3]:
+                break
+            if _edges_meet(points, edges[i, 0], edges[i, 1], edges[j, 0], edges[j, 1]):
                 return False
     return True
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _sort_by_lower_end(edges: Int64Array) -> Int64Array:
+    """Edges in the order of column 2; short tables are sorted by insertion, in place."""
+    if len(edges) > _INSERTION_SORT_UP_TO:
+        return edges[np.argsort(edges[:, 2])]
+    for i in range(1, len(edges)):
+        first, second, low, high = edges[i, 0], edges[i, 1], edges[i, 2], edges[i, 3]
+        j = i
+        while j > 0 and edges[j - 1, 2] > low:
+            for column in range(4):
+                edges[j, column] = edges[j - 1, column]
+            j -= 1
+        edges[j, 0], edges[j, 1], edges[j, 2], edges[j, 3] = first, second, low, high
+    return edges
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")

@@ -98,17 +98,23 @@ def _farthest_from_segment(ring: Float64Array, low: int, high: int, limit: float
     ax, ay = ring[begin, 0], ring[begin, 1]
     dx, dy = ring[end, 0] - ax, ring[end, 1] - ay
     length2 = dx * dx + dy * dy
-    scale = 1.0 / length2 if length2 > 0.0 else 0.0
-    split, worst = -1, limit
+    # Squared distances are compared after multiplying by the segment's squared length: no division.
+    unit = length2 if length2 > 0.0 else 1.0
+    split, worst = -1, limit * unit
     k = begin
     for position in range(low + 1, high):
         k += 1
         if k == num:
             k = 0
         px, py = ring[k, 0] - ax, ring[k, 1] - ay
-        along = min(max((px * dx + py * dy) * scale, 0.0), 1.0)
-        ex, ey = px - along * dx, py - along * dy
-        distance2 = ex * ex + ey * ey
+        along = px * dx + py * dy
+        if along <= 0.0:
+            distance2 = (px * px + py * py) * unit
+        elif along >= length2:
+            distance2 = ((px - dx) * (px - dx) + (py - dy) * (py - dy)) * unit
+        else:
+            cross = px * dy - py * dx
+            distance2 = cross * cross
         if distance2 > worst:
             split, worst = position, distance2
     return split
