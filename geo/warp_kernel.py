@@ -204,4 +204,6 @@ def _store(
     for k in range(count):
         if is_ok[k]:
             valid[row, col + k] = 1
-            image_index[row, col + k] = index
+            if index:
+                # Untouched pages of zeros take no memory; most tiles have one image, 0.
+                image_index[row, col + k] = index

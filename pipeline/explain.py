@@ -40,17 +40,25 @@ def explain_tile(spec: JobSpec, out: Path, tile: Tile, path: Path) -> dict[str, 
     task = make_task(spec, Cover(spec), segmenter.fingerprint, tile)
     layers = read_layers(spec, shelf, task)
     done = segment_layers(spec, segmenter, layers)
-    window, inner = task.window, task.window.within(task.window.expand(spec.margin_px))
+    window = task.window
     instances = find_instances(
         done.probability, threshold=spec.bundle.threshold_uint8, window=window
     )
     cut = is_open(instances, tile.window)
     outlines, footprints = _final_outlines(spec, out, tile, window)
-    image = layers.rasters[0].pixels[(slice(None), *inner)] if layers.rasters else None
-    valid = layers.rasters[0].valid[inner] if layers.rasters else np.zeros((1, 1), bool)
-    if image is not None:
-        stages = _stages(image, valid, done.probability, instances, cut, outlines, window)
-        draw_stages(path, stages, window=window, gsd_m=spec.gsd_m, title=tile.name)
+    if layers.rasters and window.width:
+        raster, outer = layers.rasters[0], window.expand(spec.margin_px)
+        seen = _seen_window(raster.valid[window.within(outer)], window)
+        numbers = paint_instances(instances, window)[seen.within(window)]
+        stages = _stages(
+            raster.pixels[(slice(None), *seen.within(outer))],
+            raster.valid[seen.within(outer)],
+            done.probability[seen.within(window)],
+            numbers,
+            np.flatnonzero(cut) + 1,
+            outlines,
+        )
+        draw_stages(path, stages, window=seen, gsd_m=spec.gsd_m, title=tile.name)
     return {
         "tile": tile.name,
         "images": ", ".join(spec.images[index].image_id for index in task.images),
@@ -66,25 +74,35 @@ def _stages(
     image: npt.NDArray[np.uint8],
     valid: npt.NDArray[np.bool_],
     probability: npt.NDArray[np.uint8],
-    instances: Instances,
-    cut: npt.NDArray[np.bool_],
+    numbers: npt.NDArray[np.int32],
+    cut: npt.NDArray[np.int64],
     outlines: PolygonArray,
-    window: PixelWindow,
 ) -> list[StagePicture]:
-    numbers = paint_instances(instances, window)
+    num_instances = np.count_nonzero(np.unique(numbers))
     return [
         StagePicture(title="image", layer=image),
         StagePicture(title="valid", layer=valid),
         StagePicture(title="probability", layer=probability),
-        StagePicture(title="instances", layer=numbers, note=f"{len(instances)}"),
+        StagePicture(title="instances", layer=numbers, note=f"{num_instances}"),
         StagePicture(
             title="pieces cut by the edge",
             layer=numbers,
-            highlighted=np.flatnonzero(cut) + 1,
-            note=f"{int(cut.sum())}",
+            highlighted=cut,
+            note=f"{len(cut)}",
         ),
         StagePicture(title="footprints", layer=image, outlines=outlines, note=f"{len(outlines)}"),
     ]
+
+
+def _seen_window(valid: npt.NDArray[np.bool_], window: PixelWindow) -> PixelWindow:
+    """The part of a window with valid pixels and a little around it; all of it if none is."""
+    rows, cols = np.flatnonzero(valid.any(axis=1)), np.flatnonzero(valid.any(axis=0))
+    if len(rows) == 0:
+        return window
+    top, left = max(int(rows[0]) - 8, 0), max(int(cols[0]) - 8, 0)
+    bottom = min(int(rows[-1]) + 9, window.height)
+    right = min(int(cols[-1]) + 9, window.width)
+    return PixelWindow(window.col_off + left, window.row_off + top, right - left, bottom - top)
 
 
 def paint_instances(instances: Instances, window: PixelWindow) -> npt.NDArray[np.int32]:

@@ -153,7 +153,8 @@ def test_places_and_crs_where_grids_meet(tmp_path, crs, lon_deg, lat_deg):
     big = [polygon for polygon in town.buildings if polygon.polygon_px.area * 0.09 >= 25]
     assert len(big) <= len(rows) <= len(town.buildings)
     area = sum(building.polygon_px.area * 0.09 for building in town.buildings)
-    assert rows.area_in_meters.sum() == pytest.approx(area, rel=0.04)
+    # Drawn pixels are 0.3 m only nearly (a sphere's degrees), and areas are those of S2's sphere.
+    assert rows.area_in_meters.sum() == pytest.approx(area, rel=0.06)
     assert rows.longitude.between(-180, 180).all()
 
 

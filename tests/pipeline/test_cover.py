@@ -1,0 +1,67 @@
+"""Which tiles and cores a job covers."""
+
+import numpy as np
+import pytest
+from running import make_config
+from synthetic import draw_town, write_town
+
+from geo.grid import PixelWindow, Tile
+from pipeline.cover import Cover
+from pipeline.spec import resolve_config
+
+
+def _cover(tmp_path, *places, **options):
+    images = [
+        write_town(tmp_path / f"{i}.tif", draw_town(300, 400, seed=i, lon_deg=lon, lat_deg=lat))
+        for i, (lon, lat) in enumerate(places)
+    ]
+    spec = resolve_config(make_config(tmp_path, images, **options))
+    return spec, Cover(spec)
+
+
+def _tiles(cover):
+    return [tile for cell in cover.plan_cells() for tile in cover.tiles_in(cell)]
+
+
+def test_tiles_hold_every_pixel_of_the_image_and_no_tile_comes_twice(tmp_path):
+    spec, cover = _cover(tmp_path, (32.6, 0.4))
+    tiles = _tiles(cover)
+    assert len(set(tiles)) == len(tiles)
+    lon, lat = np.asarray(spec.images[0].footprint).T
+    cols, rows = spec.grid(36).from_lonlat(lon, lat)
+    names = {tile.name for tile in tiles}
+    for col, row in zip(cols, rows, strict=True):
+        tile = Tile(36, 300, 512, int(row // 512), int(col // 512))
+        assert tile.name in names
+
+
+def test_cores_do_not_depend_on_the_tile(tmp_path):
+    """The active cores are the same set whatever the tile size."""
+    active = {}
+    for tile_px in (256, 512, 1024):
+        _, cover = _cover(tmp_path, (32.6, 0.4), grid={"tile_px": tile_px})
+        found = set()
+        for tile in _tiles(cover):
+            for row, col in zip(*np.nonzero(cover.core_mask(tile)), strict=True):
+                window = tile.window
+                found.add((window.row_off + 256 * int(row), window.col_off + 256 * int(col)))
+        active[tile_px] = found
+    assert active[256] == active[512] == active[1024]
+    assert active[256]
+
+
+def test_images_of_a_window_are_those_that_meet_it(tmp_path):
+    spec, cover = _cover(tmp_path, (32.6, 0.4), (32.61, 0.4))
+    for index, image in enumerate(spec.images):
+        lon, lat = np.asarray(image.footprint).mean(axis=0)
+        col, row = spec.grid(36).from_lonlat(lon, lat)
+        assert cover.images_of(36, PixelWindow(int(col), int(row), 5, 5)) == [index]
+    assert cover.images_of(36, PixelWindow(0, 0, 5, 5)) == []
+
+
+@pytest.mark.parametrize(
+    ("lon_deg", "zones"), [(32.6, [36]), (35.9996, [36, 37]), (30.0005, [35, 36])]
+)
+def test_both_zones_see_the_ground_at_their_edge(tmp_path, lon_deg, zones):
+    _, cover = _cover(tmp_path, (lon_deg, 0.4))
+    assert sorted({tile.zone for tile in _tiles(cover)}) == zones
