@@ -8,7 +8,7 @@ from model.bundle import BundleMeta, save_bundle
 from model.pixel_net import colour_weights
 from model.unet import NetworkConfig
 
-BRICK_RED = (178, 82, 60)
+BRICK_RED = (200, 60, 50)
 
 
 def save_colour_bundle(
@@ -17,7 +17,7 @@ def save_colour_bundle(
     roof_colours: Sequence[Sequence[int]] = (BRICK_RED,),
     bands: Sequence[str] = ("red", "green", "blue"),
     gsd_m: float = 0.3,
-    tolerance: float = 48.0,
+    tolerance: float = 36.0,
     kernel_px: int = 1,
     window_px: int = 256,
     margin_px: int = 16,

@@ -22,8 +22,10 @@ from model.devices import (
     Precision,
     default_batch_size,
     device_fingerprint,
+    is_thread_free,
     pick_device,
     pick_precision,
+    stable_num_threads,
 )
 from model.errors import SegmentError
 from model.folding import fold_batch_norms
@@ -57,7 +59,8 @@ class SegmentConfig:
     compile: bool = False
     """Use torch.compile: about 10 % faster on a CPU, after half a minute of compiling."""
     num_threads: int | None = None
-    """Threads of one forward pass on a CPU; None leaves torch's. It never changes the result."""
+    """Threads of one forward pass on a CPU. None takes torch's number rounded down to a power of
+    two: these give equal bits. Others now and then do not, so they enter the fingerprint."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -95,8 +98,11 @@ class Segmenter:
     """A network, ready to turn tiles into probabilities.
 
     One per process; it may be called from several threads, which then take turns, so that memory
-    holds one forward pass. On a CPU the result is the same to the bit for any number of threads,
-    batch size and position in the batch. `fingerprint` tells what else the bits depend on.
+    holds one forward pass. A window's bits do not depend on its place in the batch nor on what else
+    is in it. On a CPU, with windows of a sensible size, they depend neither on the batch size nor
+    on the number of threads, as long as that is a power of two (`model.devices.is_thread_free`).
+    `fingerprint` tells what they do depend on. The number of threads is torch's own, so it holds
+    for the whole process.
 
     Args:
         bundle: weights and metadata.
@@ -118,8 +124,8 @@ class Segmenter:
         self.stats = SegmentStats(
             batch_size=config.batch_size or default_batch_size(self.device, self._input_px)
         )
-        if config.num_threads is not None:
-            torch.set_num_threads(config.num_threads)
+        self.num_threads = config.num_threads or stable_num_threads(torch.get_num_threads())
+        torch.set_num_threads(self.num_threads)
         self._lock = threading.Lock()
         self._network, self._num_folded = self._prepare_network()
         # (level / 255 - mean) / std as one multiplication and one addition.
@@ -172,10 +178,7 @@ class Segmenter:
         """
         self._check_arrays(pixels, valid)
         margin = self.margin_px
-        cores, num_skipped = plan_cores(valid, self.window_px, margin)
-        if active is not None:
-            wanted = [c for c in cores if active[c.row_off // c.height, c.col_off // c.width]]
-            num_skipped, cores = num_skipped + len(cores) - len(wanted), wanted
+        cores, num_skipped = plan_cores(valid, self.window_px, margin, active=active)
         height, width = (side - 2 * margin for side in valid.shape)
         probability = np.zeros((height, width), np.uint8)
         with self._lock:
@@ -204,8 +207,10 @@ class Segmenter:
         return torch.from_numpy(values.astype(np.float32)).view(1, -1, 1, 1).to(self.device)
 
     def _make_fingerprint(self) -> dict[str, Any]:
+        is_free = is_thread_free(self.device, self.precision, self._input_px, self.num_threads)
         return {
             **device_fingerprint(self.device),
+            "num_threads": "any power of two" if is_free else self.num_threads,
             "bundle": self.bundle.bundle_id,
             "precision": self.precision,
             "window_px": self.window_px,

@@ -39,8 +39,10 @@ def check_window(window_px: int, margin_px: int, stride_px: int) -> None:
         )
 
 
-def plan_cores(valid: BoolArray, window_px: int, margin_px: int) -> tuple[list[PixelWindow], int]:
-    """Cores of a tile that hold at least one valid pixel.
+def plan_cores(
+    valid: BoolArray, window_px: int, margin_px: int, *, active: BoolArray | None = None
+) -> tuple[list[PixelWindow], int]:
+    """Cores of a tile that are wanted and hold at least one valid pixel.
 
     Whether a core is kept depends on its own pixels only, never on the margin or on the tile.
 
@@ -48,13 +50,14 @@ def plan_cores(valid: BoolArray, window_px: int, margin_px: int) -> tuple[list[P
         valid: bool, shape (H + 2 * margin_px, W + 2 * margin_px).
         window_px: side of a core.
         margin_px: pixels around the tile.
+        active: which cores are wanted, bool, shape (H / window_px, W / window_px); None: all.
 
     Returns:
         The cores in scan order, in pixels of the tile without its margin, and the number of cores
         left out.
 
     Raises:
-        ValueError: if the tile is not a whole number of cores.
+        ValueError: if the tile is not a whole number of cores, or `active` does not fit it.
     """
     height, width = (side - 2 * margin_px for side in valid.shape)
     if height < 1 or width < 1 or height % window_px or width % window_px:
@@ -65,7 +68,12 @@ def plan_cores(valid: BoolArray, window_px: int, margin_px: int) -> tuple[list[P
     inner = valid[margin_px : margin_px + height, margin_px : margin_px + width]
     num_rows, num_cols = height // window_px, width // window_px
     blocks = inner.reshape(num_rows, window_px, num_cols, window_px)
-    rows, cols = np.nonzero(blocks.any(axis=(1, 3)))
+    wanted = blocks.any(axis=(1, 3))
+    if active is not None:
+        if active.shape != wanted.shape:
+            raise ValueError(f"active has shape {active.shape}; the tile's cores {wanted.shape}")
+        wanted &= active
+    rows, cols = np.nonzero(wanted)
     cores = [
         PixelWindow(int(col) * window_px, int(row) * window_px, window_px, window_px)
         for row, col in zip(rows, cols, strict=True)
