@@ -26,6 +26,7 @@ from pipeline.cover import Cover
 from pipeline.failures import TileRecord
 from pipeline.isolated import detect_isolated
 from pipeline.orphan_guard import end_with_supervisor
+from pipeline.plan import TileRun
 from pipeline.probability import write_probability
 from pipeline.spec import JobSpec, TileKey
 from pipeline.tile_store import TileResult, TileStore
@@ -85,8 +86,8 @@ class Detection:
 class DetectBuildings(beam.PTransform):
     """Tiles to traced instances.
 
-    Element in: `Tile`. Elements out: `TileRef` for each tile that is not failed; tag `records`: one
-    `TileRecord` per tile. Counted: tiles by status, stored tiles, windows, milliseconds per step.
+    Element in: `TileRun`. Elements out: `TileRef` for each tile that is not failed; tag `records`:
+    one `TileRecord` per tile. Counted: tiles by status, stored tiles, milliseconds per step.
     Retries are safe: a finished tile is read back, a half-done one leaves nothing but its mark.
     """
 
@@ -285,9 +286,12 @@ class _DetectDoFn(beam.DoFn):
         self._model = self._shared.acquire(load, tag=self._spec.bundle_sha256)
         self._detector = TileDetector(self._spec, self._model.segmenter)
 
-    def process(self, tile: Tile, profiled: Any) -> Iterable[Any]:
-        for detection in self._detector.start(tile):
-            yield from self._emit(detection)
+    def process(self, run: TileRun, profiled: Any) -> Iterable[Any]:
+        zone, row, first, length = run
+        for col in range(first, first + length):
+            tile = Tile(zone, self._spec.gsd_mm, self._spec.tile_px, row, col)
+            for detection in self._detector.start(tile):
+                yield from self._emit(detection)
 
     def finish_bundle(self) -> Iterable[Any]:
         for detection in self._detector.finish():

@@ -27,14 +27,16 @@ from pipeline.spec import JobSpec, TileKey
 from pipeline.tile_store import TileStore, write_table
 
 STAGE = "FinishFootprints"
+TILES_PER_BLOCK = 4
+"""Tiles per side of a block, which one worker finishes at once."""
 
 
 class FinishFootprints(beam.PTransform):
     """Whole instances, from tiles and from seams, to finished tables in the store.
 
-    Element in: (tile key, {"tiles": hashes, "merged": names of merged files}). Element out: the key
-    of each tile that has footprints. Counted: footprints, those left out and why. Retries are safe:
-    a tile's table is rewritten whole.
+    Element in: (block key, {"tiles": (row, col, hash)s, "merged": (row, col, file name)s}), see
+    `by_block`. Element out: the key of each tile that has footprints. Counted: footprints, those
+    left out and why. Retries are safe: a tile's table is rewritten whole.
     """
 
     def __init__(self, spec: JobSpec) -> None:
@@ -57,8 +59,17 @@ class _FinishDoFn(beam.DoFn):
         self._journal = self._store.journal(self._spec.run_token)
 
     def process(self, element: Any) -> Iterable[TileKey]:
+        (zone, _, _), grouped = element
+        tiles: dict[TileKey, dict[str, list[str]]] = {}
+        for kind, entries in grouped.items():
+            for row, col, name in entries:
+                sources = tiles.setdefault((zone, row, col), {"tiles": [], "merged": []})
+                sources[kind].append(name)
+        for key in sorted(tiles):
+            yield from self._finish(key, tiles[key])
+
+    def _finish(self, key: TileKey, sources: dict[str, list[str]]) -> Iterable[TileKey]:
         begin = time.perf_counter()
-        key, sources = element
         instances = collect_instances(self._spec, self._store, key, sources)
         table, dropped = finish_instances(self._spec, key[0], instances)
         for reason, number in dropped.items():
@@ -75,6 +86,12 @@ class _FinishDoFn(beam.DoFn):
             path = self._store.work_path(self._spec.run_hash, "finished", work_name(key))
             write_table(path, table, {"bounds": table_bounds(table)})
             yield key
+
+
+def by_block(key: TileKey, name: str) -> tuple[TileKey, tuple[int, int, str]]:
+    """Key a tile's file by the tile's block: fewer, larger groups keep the shuffle small."""
+    zone, row, col = key
+    return (zone, row // TILES_PER_BLOCK, col // TILES_PER_BLOCK), (row, col, name)
 
 
 def work_name(key: TileKey) -> str:
@@ -95,7 +112,7 @@ def table_bounds(table: pa.Table) -> list[float]:
 
 
 def collect_instances(
-    spec: JobSpec, store: TileStore, key: TileKey, sources: dict[str, Iterable[str]]
+    spec: JobSpec, store: TileStore, key: TileKey, sources: dict[str, list[str]]
 ) -> Instances:
     """All whole instances of a tile: those inside it and those whose first pixel it holds."""
     parts = [load_merged(spec, store, key, set(sources["merged"]))]

@@ -10,7 +10,6 @@ from typing import Any
 
 import apache_beam as beam
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from geo.grid import METRES_PER_DEGREE, NUM_ZONES, unwrap_longitude
@@ -25,7 +24,8 @@ from pipeline.tile_store import TileStore, read_table, write_table
 STAGE = "ResolveOverlaps"
 CHAIN_LENGTH = 3
 """Largest buildings in a row that are looked at beside a zone's edge: twins decide in chains."""
-CellCounts = tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]
+CellCounts = list[tuple[int, int]]
+"""(S2 cell, number of footprints) pairs: plain integers are small in a shuffle."""
 
 
 class ResolveOverlaps(beam.PTransform):
@@ -82,7 +82,8 @@ class _ResolveDoFn(beam.DoFn):
         if len(final):
             path = self._store.work_path(self._spec.run_hash, "resolved", work_name(key))
             write_table(path, final)
-            yield key, count_cells(final["s2_cell"].to_numpy())
+            cells, counts = count_cells(final["s2_cell"].to_numpy())
+            yield key, list(zip(cells.tolist(), counts.tolist(), strict=True))
 
     def _load(self, key: TileKey) -> tuple[pa.Table, dict[str, Any]]:
         return read_table(self._store.work_path(self._spec.run_hash, "finished", work_name(key)))

@@ -8,7 +8,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipeline.cover import Cover
 from pipeline.detect import DetectBuildings
-from pipeline.finish import FinishFootprints
+from pipeline.finish import FinishFootprints, by_block
 from pipeline.merge import MergeSeams, level_sizes
 from pipeline.plan import PlanTiles, ProfileImages
 from pipeline.publish import PublishDataset
@@ -27,6 +27,7 @@ def build_graph(root: Any, spec: JobSpec) -> None:
         spec: what to compute.
     """
     cover = Cover(spec)
+    cells = cover.plan_cells()
     profiled = (
         root
         | "Images" >> beam.Create(range(len(spec.images)))
@@ -35,9 +36,9 @@ def build_graph(root: Any, spec: JobSpec) -> None:
     )
     detected = (
         root
-        | "PlanCells" >> beam.Create(cover.plan_cells())
+        | "PlanCells" >> beam.Create(cells)
         | "SpreadCells" >> beam.Reshuffle()
-        | "PlanTiles" >> PlanTiles(spec)
+        | "PlanTiles" >> PlanTiles(spec, len(cells))
         | "SpreadTiles" >> beam.Reshuffle()
         | "DetectBuildings" >> DetectBuildings(spec, _barrier(profiled, "Profiled"))
     )
@@ -46,9 +47,9 @@ def build_graph(root: Any, spec: JobSpec) -> None:
     tiles = (
         detected.refs
         | "WithWhole" >> beam.Filter(lambda ref: ref.num_whole > 0)
-        | "KeyTiles" >> beam.Map(lambda ref: (ref.key, ref.tile_hash))
+        | "KeyTiles" >> beam.Map(lambda ref: by_block(ref.key, ref.tile_hash))
     )
-    merged = merged | "KeyMerged" >> beam.Map(lambda ref: (ref.key, ref.name))
+    merged = merged | "KeyMerged" >> beam.Map(lambda ref: by_block(ref.key, ref.name))
     finished = (
         {"tiles": tiles, "merged": merged}
         | "GroupByTile" >> beam.CoGroupByKey()

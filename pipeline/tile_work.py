@@ -90,7 +90,7 @@ def make_task(spec: JobSpec, cover: Cover, fingerprint: dict[str, Any], tile: Ti
         window=window,
         cores=cores,
         images=images,
-        tile_hash=hashlib.sha256(text.encode()).hexdigest(),
+        tile_hash=hashlib.sha256(text.encode()).hexdigest()[:40],
     )
 
 

@@ -16,6 +16,7 @@ from pipeline.counters import count
 from pipeline.failures import TileNote, TileRecord
 from pipeline.finish import work_name
 from pipeline.ledger import LedgerSummary, write_ledger
+from pipeline.resolve import CellCounts
 from pipeline.spec import JobSpec, TileKey
 from pipeline.tile_store import TileStore, read_table
 
@@ -79,8 +80,9 @@ class _SumCountsFn(beam.CombineFn):
     def create_accumulator(self) -> Any:
         return np.zeros(0, np.uint64), np.zeros(0, np.int64)
 
-    def add_input(self, accumulator: Any, counts: Any) -> Any:
-        return merge_counts([accumulator, counts])
+    def add_input(self, accumulator: Any, counts: CellCounts) -> Any:
+        cells = np.array([cell for cell, _ in counts], np.uint64)
+        return merge_counts([accumulator, (cells, np.array([n for _, n in counts], np.int64))])
 
     def merge_accumulators(self, accumulators: Any) -> Any:
         return merge_counts(accumulators)
@@ -95,7 +97,8 @@ def _plan(counts: Any, max_rows: int) -> list[Shard]:
 
 
 def _key_by_shard(element: Any, shards: Sequence[Shard]) -> Iterable[tuple[str, TileKey]]:
-    key, (cells, _) = element
+    key, counts = element
+    cells = np.array([cell for cell, _ in counts], np.uint64)
     for index in np.unique(assign_shards(cells, shards)).tolist():
         yield shards[index].token, key
 
@@ -168,10 +171,18 @@ class WriteLedger(beam.PTransform):
         )
 
 
-def _under_one_key(record: TileRecord) -> tuple[int, TileRecord]:
-    return 0, record
+_Row = tuple[int, int, int, str, str, int]
+
+
+def _under_one_key(record: TileRecord) -> tuple[int, _Row]:
+    # Plain values: a pickled record would be three times as large in the shuffle.
+    return 0, (*record.key, record.status, record.reason, record.num_instances)
 
 
 def _write_ledger(element: Any, spec: JobSpec, notes: Sequence[TileNote]) -> LedgerSummary:
-    _, records = element
+    _, rows = element
+    records = (
+        TileRecord(key=(zone, row, col), status=status, reason=reason, num_instances=number)
+        for zone, row, col, status, reason, number in rows
+    )
     return write_ledger(spec, records, notes)
