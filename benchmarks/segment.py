@@ -3,8 +3,8 @@
     python benchmarks/segment.py BUNDLE [--threads 2] [--window 1024] [--rounds 5]
 
 Overhead: `Segmenter.segment` on a tile of one core against the bare network (folded, same type,
-same threads) on the same window, alternating. Bare means one call of the module in inference mode, no
-normalising, sigmoid or copies. Memory: peak resident size of a fresh process for every setting.
+same threads) on the same window, alternating. Bare means one call of the module in inference mode:
+no normalising, sigmoid or copies. Memory: peak resident size of a fresh process for every setting.
 """
 
 import argparse
