@@ -20,6 +20,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from geo.errors import EveryroofError
 from geo.grid import Tile
+from model.devices import stable_num_threads
 from model.segment import Segmenter
 from pipeline.counters import count, record_ms
 from pipeline.cover import Cover
@@ -251,7 +252,7 @@ def load_segmenter(spec: JobSpec) -> Segmenter:
     config = spec.config.segment
     threads = os.environ.get("EVERYROOF_THREADS")
     if config.num_threads is None and threads:
-        config = dataclasses.replace(config, num_threads=int(threads))
+        config = dataclasses.replace(config, num_threads=stable_num_threads(int(threads)))
     return Segmenter.load(spec.config.model, config)
 
 

@@ -6,8 +6,8 @@ import time
 import numpy as np
 from rich.table import Table
 
-from model.segment import Segmenter
 from pipeline.cover import Cover
+from pipeline.detect import load_segmenter
 from pipeline.progress import format_duration
 from pipeline.spec import JobSpec
 
@@ -88,7 +88,7 @@ def make_estimate(spec: JobSpec, *, measure: bool) -> Estimate:
 
 
 def _time_window(spec: JobSpec) -> float:
-    segmenter = Segmenter.load(spec.config.model, spec.config.segment)
+    segmenter = load_segmenter(spec)
     side = segmenter.window_px + 2 * segmenter.margin_px
     pixels = np.full((len(spec.bundle.bands), side, side), 128, np.uint8)
     valid = np.ones((side, side), np.bool_)

@@ -15,8 +15,8 @@ from geo.instances import Instances
 from geo.polygons import PolygonArray
 from geo.seams import is_open
 from geo.wkb import polygons_from_wkb
-from model.segment import Segmenter
 from pipeline.cover import Cover
+from pipeline.detect import load_segmenter
 from pipeline.pictures import StagePicture, draw_stages
 from pipeline.spec import JobSpec
 from pipeline.tile_store import TileStore
@@ -35,7 +35,7 @@ def explain_tile(spec: JobSpec, out: Path, tile: Tile, path: Path) -> dict[str, 
     Returns:
         What was seen at each stage, by name.
     """
-    segmenter = Segmenter.load(spec.config.model, spec.config.segment)
+    segmenter = load_segmenter(spec)
     shelf = ProfileShelf(spec, TileStore(spec.store_path))
     task = make_task(spec, Cover(spec), segmenter.fingerprint, tile)
     layers = read_layers(spec, shelf, task)
