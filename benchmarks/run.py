@@ -76,7 +76,11 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out"
-        data = {"images": [args.image], "model": args.bundle, "output": str(Path(folder) / "windows")}
+        data = {
+            "images": [args.image],
+            "model": args.bundle,
+            "output": str(Path(folder) / "windows"),
+        }
         spec = resolve_config(parse_config(data, source="benchmark"))
         segmenter = Segmenter.load(args.bundle)
         windows = collect_windows(spec, segmenter)
