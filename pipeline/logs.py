@@ -8,7 +8,8 @@ def configure_logging() -> None:
     """Send warnings to standard error as plain lines; called once per process."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("apache_beam").setLevel(logging.ERROR)
-    logging.getLogger().handlers[0].addFilter(_is_worth_showing)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_is_worth_showing)
 
 
 def _is_worth_showing(record: logging.LogRecord) -> bool:

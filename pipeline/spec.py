@@ -132,6 +132,8 @@ def resolve_config(config: RunConfig, run_token: str = "run") -> JobSpec:
     if not images:
         reasons = "\n".join(f"  {image.reason}" for image in failed)
         raise RasterError(f"no image can be used:\n{reasons}")
+    for image in failed:
+        logger.warning("%s; going on without it", image.reason)
     _check_unique_ids(images)
     _check_windows(config, meta)
     aoi_wkb = _read_aoi(config)
@@ -159,7 +161,6 @@ def _open_images(config: RunConfig, num_bands: int) -> tuple[list[ImageInfo], li
                 num_bands=num_bands,
             )
         except EveryroofError as error:
-            logger.warning("%s", error)
             failed.append(FailedImage(path=image.path, reason=str(error)))
         else:
             images.append(info)

@@ -22,6 +22,9 @@ def explain_command(out: str, tile: str, picture: str | None, model: str | None)
     from geo.grid import Tile
     from pipeline.cli.inspect import read_manifest
     from pipeline.config import parse_config
+    from pipeline.logs import configure_logging
+
+    configure_logging()
     from pipeline.explain import explain_tile
     from pipeline.spec import resolve_config
 

@@ -27,7 +27,9 @@ def plan_command(
 ) -> None:
     """Say what a run of CONFIG (YAML) would do: tiles, pixels, time and size of the output."""
     from pipeline.cli.run import image_config
+    from pipeline.logs import configure_logging
 
+    configure_logging()
     show_plan(config, image_config(config, image, out, model), picture=picture, measure=measure)
 
 

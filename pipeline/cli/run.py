@@ -41,7 +41,9 @@ def run_command(
     data = image_config(config, image, out, model)
     if dry_run:
         from pipeline.cli.plan import show_plan
+        from pipeline.logs import configure_logging
 
+        configure_logging()
         show_plan(config, data, picture=None, measure=False)
         return
     from rich.console import Console
