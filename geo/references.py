@@ -19,6 +19,7 @@ import shapely
 
 from geo.errors import DatasetError
 from geo.grid import WorldGrid, wrap_longitude, zone_of_longitude
+from geo.images import open_image
 from geo.matching import Int64Array, PolygonObjects
 
 _LOGGER = logging.getLogger(__name__)
@@ -76,6 +77,21 @@ def read_polygons(
             in it has an area.
     """
     return layer_of_frame(_read_frame(path), name=str(path), crs=crs, columns=columns)
+
+
+def read_extent(path: str | Path, crs: pyproj.CRS) -> shapely.Geometry:
+    """The extent of an image as an area of interest.
+
+    Args:
+        path: any georeferenced raster that GDAL opens.
+        crs: CRS of the result.
+
+    Raises:
+        RasterError: if it is missing, no raster, or without georeference.
+    """
+    outline = shapely.Polygon(open_image(str(path), num_bands=1).footprint)
+    extent: shapely.Geometry = geopandas.GeoSeries([outline], crs=_LONLAT).to_crs(crs).iloc[0]
+    return extent
 
 
 def layer_of_frame(

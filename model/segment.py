@@ -29,6 +29,7 @@ from model.devices import (
 )
 from model.errors import SegmentError
 from model.folding import fold_batch_norms
+from model.masking import LayerMasking, masks_nothing
 from model.tta import NUM_SYMMETRIES, apply_symmetry, mean_to_uint8, to_fixed_point, undo_symmetry
 from model.windows import check_window, plan_cores
 
@@ -127,7 +128,7 @@ class Segmenter:
         self.num_threads = config.num_threads or stable_num_threads(torch.get_num_threads())
         torch.set_num_threads(self.num_threads)
         self._lock = threading.Lock()
-        self._network, self._num_folded = self._prepare_network()
+        self._network, self._masking, self._num_folded = self._prepare_network()
         # (level / 255 - mean) / std as one multiplication and one addition.
         mean, std = np.asarray(meta.mean), np.asarray(meta.std)
         self._scale = self._per_band(1.0 / (255.0 * std))
@@ -193,15 +194,16 @@ class Segmenter:
         """Side of a network input."""
         return self.window_px + 2 * self.margin_px
 
-    def _prepare_network(self) -> tuple[Callable[[Tensor], Tensor], int]:
-        """The network on its device, folded and in its precision; number of folded layers."""
+    def _prepare_network(self) -> tuple[Callable[[Tensor], Tensor], LayerMasking, int]:
+        """The network on its device, folded and in its precision; its masking; folded layers."""
         folded, num_folded = fold_batch_norms(self.bundle.build())
         folded = folded.to(device=self.device, dtype=DTYPES[self.precision])
         # mypy does not know this overload of Module.to.
         network = folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        masking = LayerMasking(network)
         if self.config.compile:
-            return torch.compile(network, dynamic=False), num_folded
-        return network, num_folded
+            return torch.compile(network, dynamic=False), masking, num_folded
+        return network, masking, num_folded
 
     def _per_band(self, values: npt.NDArray[np.float64]) -> Tensor:
         return torch.from_numpy(values.astype(np.float32)).view(1, -1, 1, 1).to(self.device)
@@ -219,6 +221,7 @@ class Segmenter:
             "tta": self.config.tta,
             "compile": self.config.compile,
             "num_folded": self._num_folded,
+            "missing_ground": "zero at every layer",
         }
 
     def _check_arrays(self, pixels: UInt8Array, valid: BoolArray) -> None:
@@ -263,9 +266,9 @@ class Segmenter:
     ) -> str | None:
         """Append a batch's probabilities; the message when memory ran out, else None."""
         try:
-            levels, mask = self._stage(batch, pixels, valid)
+            levels, mask, is_whole = self._stage(batch, pixels, valid)
             with torch.inference_mode(), self._exact_convolutions():
-                probability = self._forward(levels, mask)[: len(batch)]
+                probability = self._forward(levels, mask, is_whole)[: len(batch)]
             # On CUDA this lands in pinned memory; `_run` waits for it once, at the end.
             is_cuda = self.device.type == "cuda"
             results.append(probability.to("cpu", non_blocking=is_cuda))
@@ -295,11 +298,12 @@ class Segmenter:
 
     def _stage(
         self, batch: list[PixelWindow], pixels: UInt8Array, valid: BoolArray
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, bool]:
         """Windows of a batch on the device: uint8 (N, bands, h, w) and bool (N, 1, h, w).
 
-        N is always the batch size; what is left over is invalid. On CUDA the copies start from
-        pinned memory and nothing waits for them; torch keeps that memory until they are done.
+        The third value tells whether every pixel of the batch's windows is valid. N is always the
+        batch size; what is left over is invalid. On CUDA the copies start from pinned memory and
+        nothing waits for them; torch keeps that memory until they are done.
         """
         is_cuda = self.device.type == "cuda"
         size, side = self.stats.batch_size, self._input_px
@@ -313,27 +317,31 @@ class Segmenter:
         return (
             levels.to(self.device, non_blocking=is_cuda),
             mask.to(self.device, non_blocking=is_cuda),
+            masks_nothing(mask[: len(batch)]),
         )
 
-    def _forward(self, levels: Tensor, mask: Tensor) -> Tensor:
+    def _forward(self, levels: Tensor, mask: Tensor, is_whole: bool) -> Tensor:
         """uint8 probabilities (N, window_px, window_px) of staged windows, on the device."""
         images = levels.to(torch.float32).mul_(self._scale).add_(self._shift)
         # The mean colour is 0 after normalising.
         images.masked_fill_(~mask, 0.0)
         images = images.to(DTYPES[self.precision])
         if self.config.tta == "none":
-            return torch.round(self._probability(images).mul_(255.0)).to(torch.uint8)
+            known = None if is_whole else mask
+            return torch.round(self._probability(images, known).mul_(255.0)).to(torch.uint8)
         total: Tensor | None = None
         for index in range(NUM_SYMMETRIES):
-            turned = self._probability(apply_symmetry(images, index))
+            known = None if is_whole else apply_symmetry(mask, index)
+            turned = self._probability(apply_symmetry(images, index), known)
             term = undo_symmetry(to_fixed_point(turned), index)
             total = term if total is None else total.add_(term)
         assert total is not None
         return mean_to_uint8(total)
 
-    def _probability(self, images: Tensor) -> Tensor:
+    def _probability(self, images: Tensor, known: Tensor | None) -> Tensor:
         """float32 probabilities (N, window_px, window_px) of the cores of normalised images."""
-        logits = self._network(images.contiguous(memory_format=torch.channels_last))
+        with self._masking.using(known):
+            logits = self._network(images.contiguous(memory_format=torch.channels_last))
         inner = slice(self.margin_px, self.margin_px + self.window_px)
         return torch.sigmoid(logits[:, 0, inner, inner].float())
 

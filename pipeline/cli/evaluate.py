@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _SHARDS = "footprints"
 _MANIFEST = "manifest.json"
 _CONFIDENCE = "confidence"
+_RASTER_SUFFIXES = (".tif", ".tiff", ".vrt", ".jp2", ".img")
 
 
 @click.command("evaluate")
@@ -27,7 +28,8 @@ _CONFIDENCE = "confidence"
 @click.option(
     "--aoi",
     type=click.Path(path_type=Path),
-    help="Polygons of the labelled area; only what lies fully inside is counted.",
+    help="Polygons of the labelled area, or an image whose extent it is; only what lies fully "
+    "inside is counted.",
 )
 @click.option(
     "--min-confidence",
@@ -74,7 +76,7 @@ def _score(out: Path, reference: Path, aoi: Path | None, min_confidence: float) 
     from geo.references import read_polygons
 
     references = read_polygons(reference)
-    area = read_polygons(aoi, crs=references.crs).union() if aoi is not None else None
+    area = _read_area(aoi, references.crs) if aoi is not None else None
     predictions = read_predictions(out, references.crs, area)
     confidence = predictions.columns.get(_CONFIDENCE)
     ranks = [1.0] * len(predictions) if confidence is None else confidence
@@ -89,6 +91,15 @@ def _score(out: Path, reference: Path, aoi: Path | None, min_confidence: float) 
         title=f"{out} against {reference}",
         notes=tuple(_notes(references, predictions, area is not None, confidence is not None)),
     )
+
+
+def _read_area(path: Path, crs: Any) -> Any:
+    """Union of a file's polygons, or the extent of an image, as a shapely area in a metric CRS."""
+    from geo.references import read_extent, read_polygons
+
+    if path.suffix.lower() in _RASTER_SUFFIXES:
+        return read_extent(path, crs)
+    return read_polygons(path, crs=crs).union()
 
 
 def read_predictions(out: Path, crs: Any, area: Any) -> "PolygonLayer":
@@ -186,7 +197,11 @@ def _notes(
     references: "PolygonLayer", predictions: "PolygonLayer", has_area: bool, has_confidence: bool
 ) -> Iterator[str]:
     if not has_area:
-        yield "No --aoi: every footprint counts, also those where nobody labelled."
+        yield (
+            "No --aoi: every footprint counts, also those where nobody labelled, and every "
+            "building, also those that the image cuts. Where all of an image is labelled, pass it "
+            "as --aoi."
+        )
     if not has_confidence:
         yield f"{predictions.name} has no column {_CONFIDENCE!r}: all its polygons rank the same."
     for layer in (references, predictions):

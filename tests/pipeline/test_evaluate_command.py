@@ -2,6 +2,7 @@ import json
 
 import geopandas
 import pytest
+import rasterio
 import shapely
 from click.testing import CliRunner
 
@@ -91,6 +92,25 @@ def test_without_an_area_everything_counts(run_folder):
     assert scores["num_references"] == 4
     assert scores["at_threshold"]["num_false_positives"] == 3
     assert "No --aoi" in output
+
+
+def test_an_image_as_the_area(run_folder):
+    """References that its edge cuts are not counted, nor is what is found of them."""
+    image = run_folder / "image.tif"
+    options = {"count": 1, "dtype": "uint8", "crs": UTM_36N, "driver": "GTiff"}
+    x_min, _, _, y_max = AOI.bounds
+    transform = rasterio.Affine(2, 0, x_min, 0, -2, y_max)
+    with rasterio.open(image, "w", width=105, height=50, transform=transform, **options):
+        pass
+    labels = run_folder / "labels.geojson"
+    _, by_image = scores_of(run_folder, run_folder / "out", labels, "--aoi", image)
+    _, by_polygon = scores_of(
+        run_folder, run_folder / "out", labels, "--aoi", run_folder / "aoi.gpkg"
+    )
+    assert by_image == by_polygon
+    assert by_image["num_ignored_references"] == 1
+    (run_folder / "broken.tif").write_bytes(b"II*")
+    assert "broken.tif" in refused(run_folder / "out", labels, "--aoi", run_folder / "broken.tif")
 
 
 @pytest.mark.parametrize("name", ["footprints.parquet", "footprints.gpkg", "footprints.geojson"])

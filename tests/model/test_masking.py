@@ -1,0 +1,68 @@
+"""Masked layers against the same network on the cropped image."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from model.masking import LayerMasking
+from model.unet import NetworkConfig, build_network
+
+
+@pytest.fixture(scope="module")
+def unet() -> nn.Module:
+    torch.manual_seed(0)
+    network = build_network(NetworkConfig(encoder="resnet18")).eval()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0.0, 0.2)
+            module.bias.data.normal_(0.0, 0.2)
+    return network
+
+
+def _image_in_a_frame() -> tuple[torch.Tensor, torch.Tensor]:
+    """A 64 x 96 px image amid 160 x 192 px of nothing; the image's place, as a mask."""
+    image = torch.zeros(1, 3, 160, 192)
+    image[:, :, 32:96, 64:160] = torch.randn(
+        1, 3, 64, 96, generator=torch.Generator().manual_seed(1)
+    )
+    mask = torch.zeros(1, 1, 160, 192, dtype=torch.bool)
+    mask[:, :, 32:96, 64:160] = True
+    return image, mask
+
+
+@torch.inference_mode()
+def test_missing_ground_is_as_the_edge_of_the_image(unet: nn.Module) -> None:
+    image, mask = _image_in_a_frame()
+    cropped = unet(image[:, :, 32:96, 64:160])
+    framed = copy.deepcopy(unet)
+    masking = LayerMasking(framed)
+    with masking.using(mask):
+        masked = framed(image)[:, :, 32:96, 64:160]
+    torch.testing.assert_close(masked, cropped)
+    # And the frame matters without the mask, or this would show nothing.
+    assert (framed(image)[:, :, 32:96, 64:160] - cropped).abs().max() > 0.01
+
+
+@torch.inference_mode()
+def test_a_full_mask_changes_no_bit(unet: nn.Module) -> None:
+    image = torch.randn(1, 3, 64, 96).to(memory_format=torch.channels_last)
+    plain = unet(image)
+    masked_network = copy.deepcopy(unet)
+    masking = LayerMasking(masked_network)
+    with masking.using(torch.ones(1, 1, 64, 96, dtype=torch.bool)):
+        assert torch.equal(masked_network(image), plain)
+    with masking.using(None):
+        assert torch.equal(masked_network(image), plain)
+
+
+@torch.inference_mode()
+def test_what_lies_under_the_mask_is_not_seen(unet: nn.Module) -> None:
+    image, mask = _image_in_a_frame()
+    network = copy.deepcopy(unet)
+    masking = LayerMasking(network)
+    with masking.using(mask):
+        zeros = network(image)[:, :, 32:96, 64:160]
+        noise = network(torch.where(mask, image, torch.rand_like(image)))[:, :, 32:96, 64:160]
+    assert torch.equal(zeros, noise)
