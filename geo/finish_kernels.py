@@ -14,15 +14,16 @@ import numpy.typing as npt
 from geo.polygons import Float64Array
 from geo.regularize import (
     SIDE_COLUMNS,
-    distance_to_rectangle,
     dominant_direction,
     fit_rectangle,
+    is_near_rectangle,
     refit_ring,
     square_ring,
+    sum_along,
 )
 from geo.ring_validity import MAX_COORDINATE, is_strictly_valid
 from geo.run_overlap import index_rows, ring_area, ring_length, ring_overlap
-from geo.simplify import simplify_indices
+from geo.simplify import refine_indices, simplify_indices
 
 Int32Array = npt.NDArray[np.int32]
 Int64Array = npt.NDArray[np.int64]
@@ -79,13 +80,16 @@ class _Verdict(NamedTuple):
 class _Scratch(NamedTuple):
     """Work space for the largest outline, reused for all.
 
-    raw: rings relative to the first pixel, raw_ends: position after each ring; kept: positions of
-    the simplified vertices within their ring, kept_ends likewise; lattice: a candidate in steps of
-    the lattice, lattice_ends likewise.
+    raw: rings relative to the first pixel, raw_ends: position after each ring; sums: of
+    `sum_along`, ring by ring; kept: positions of the simplified vertices within their ring,
+    kept_ends likewise; coarse: those of the attempt before; lattice: a candidate in steps of the
+    lattice, lattice_ends likewise.
     """
 
     raw: Float64Array
     raw_ends: Int64Array
+    sums: Float64Array
+    coarse: Int64Array
     kept: Int64Array
     kept_ends: Int64Array
     stack: Int64Array
@@ -168,6 +172,8 @@ def _make_scratch(
     scratch = _Scratch(
         np.empty((points, 2)),
         np.empty(rings, np.int64),
+        np.empty((points, 2)),
+        np.empty(points, np.int64),
         np.empty(points, np.int64),
         np.empty(rings, np.int64),
         np.empty((points + 2, 2), np.int64),
@@ -202,6 +208,7 @@ def _load(
         if is_hole and abs(ring_area(scratch.raw[begin:count])) < limits.min_hole_area:
             count = begin
             continue
+        sum_along(scratch.raw[begin:count], scratch.sums[begin:count])
         scratch.raw_ends[rings] = count
         rings += 1
     return rings
@@ -214,7 +221,7 @@ def _finish_one(raw_rings: int, runs: _Runs, limits: Limits, scratch: _Scratch) 
         return RAW, _put_raw(raw_rings, scratch)
     tolerance, loose_tolerance = limits.tolerance, 0.0
     for attempt in range(_NUM_ATTEMPTS):
-        simplified = _simplify_and_measure(raw_rings, tolerance, runs, scratch)
+        simplified = _simplify_and_measure(raw_rings, tolerance, attempt > 0, runs, scratch)
         if attempt == 0 and limits.square:
             form, rings = _square(raw_rings, simplified, runs, limits, scratch)
             if rings > 0:
@@ -229,7 +236,7 @@ def _finish_one(raw_rings: int, runs: _Runs, limits: Limits, scratch: _Scratch) 
             loose_tolerance = tolerance
         tolerance *= _next_factor(simplified.iou, limits.min_iou)
     if loose_tolerance > 0.0:
-        _simplify_and_measure(raw_rings, loose_tolerance, runs, scratch)
+        _simplify_and_measure(raw_rings, loose_tolerance, False, runs, scratch)
         rings = _accept_simplified(raw_rings, limits.square_min_iou, runs, scratch)
         if rings > 0:
             return SIMPLIFIED, rings
@@ -238,10 +245,16 @@ def _finish_one(raw_rings: int, runs: _Runs, limits: Limits, scratch: _Scratch) 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _simplify_and_measure(
-    raw_rings: int, tolerance: float, runs: _Runs, scratch: _Scratch
+    raw_rings: int, tolerance: float, is_finer: bool, runs: _Runs, scratch: _Scratch
 ) -> _Verdict:
-    """Simplify within a tolerance, and measure the refitted outline, valid or not."""
-    _simplify(raw_rings, tolerance, scratch)
+    """Simplify within a tolerance, and measure the refitted outline, valid or not.
+
+    is_finer: the tolerance is smaller than the one before, for the same building.
+    """
+    if is_finer:
+        _refine(raw_rings, tolerance, scratch)
+    else:
+        _simplify(raw_rings, tolerance, scratch)
     return _measure(_put_simplified(raw_rings, True, scratch), runs, scratch)
 
 
@@ -305,7 +318,8 @@ def _square(
     """Form and number of rings of the outline with right angles; 0 rings if none will do."""
     most = simplified.difference + limits.squaring_shift * simplified.length
     shell, kept = scratch.raw[: scratch.raw_ends[0]], scratch.kept[: scratch.kept_ends[0]]
-    angle = dominant_direction(shell, kept, len(kept), limits.snap_tan)
+    sums = scratch.sums[: scratch.raw_ends[0]]
+    angle = dominant_direction(shell, sums, kept, len(kept), limits.snap_tan)
     has_holes = scratch.kept_ends[raw_rings - 1] > len(kept)
     if not has_holes and _try_rectangle(shell, kept, angle, runs, most, limits, scratch):
         return RECTANGLE, 1
@@ -341,6 +355,26 @@ def _simplify(raw_rings: int, tolerance: float, scratch: _Scratch) -> None:
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
+def _refine(raw_rings: int, tolerance: float, scratch: _Scratch) -> None:
+    """As `_simplify`, from the vertices kept at a larger tolerance."""
+    before = scratch.kept_ends[raw_rings - 1]
+    scratch.coarse[:before] = scratch.kept[:before]
+    begin, count, coarse_begin = 0, 0, 0
+    for ring in range(raw_rings):
+        end, coarse_end = scratch.raw_ends[ring], scratch.kept_ends[ring]
+        points, coarse = scratch.raw[begin:end], scratch.coarse[coarse_begin:coarse_end]
+        kept = scratch.kept[count:]
+        if len(coarse) == 0:
+            num = simplify_indices(points, tolerance, kept, scratch.stack)
+        else:
+            num = refine_indices(points, coarse, tolerance, kept, scratch.stack)
+        if ring == 0 or num >= 3:
+            count += num
+        scratch.kept_ends[ring] = count
+        begin, coarse_begin = end, coarse_end
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _try_rectangle(
     shell: Float64Array,
     kept: Int64Array,
@@ -353,7 +387,7 @@ def _try_rectangle(
     """Put the rectangle of the pixels into the lattice; whether it explains them."""
     corners = scratch.corners[:5]
     fit_rectangle(runs.rows, runs.starts, runs.ends, angle, corners)
-    if distance_to_rectangle(shell, kept, len(kept), corners) > limits.rectangle_tolerance:
+    if not is_near_rectangle(shell, kept, len(kept), corners, limits.rectangle_tolerance):
         return False
     scratch.lattice_ends[0] = _put_ring(corners[:4], 0, scratch.lattice)
     verdict = _measure(1, runs, scratch)
@@ -373,6 +407,7 @@ def _try_squared(
         if kept_end > kept_begin:
             num = square_ring(
                 scratch.raw[begin:end],
+                scratch.sums[begin:end],
                 scratch.kept[kept_begin:kept_end],
                 kept_end - kept_begin,
                 angle,
@@ -407,7 +442,7 @@ def _put_simplified(raw_rings: int, is_refitted: bool, scratch: _Scratch) -> int
         if num > 0:
             corners = scratch.corners[:num]
             if is_refitted:
-                refit_ring(points, kept, num, scratch.sides, corners)
+                refit_ring(points, scratch.sums[begin:end], kept, num, scratch.sides, corners)
             else:
                 for k in range(num):
                     corners[k] = points[kept[k]]

@@ -26,8 +26,8 @@ ALONG, ACROSS, FREE = 0, 1, 2
 """Kinds of sides: parallel to the dominant direction, perpendicular to it, neither."""
 
 # Columns of the table of sides.
-_KIND, _DU, _DV, _OFFSET, _WEIGHT, _U, _V = 0, 1, 2, 3, 4, 5, 6
-SIDE_COLUMNS = 7
+_KIND, _DU, _DV, _OFFSET, _WEIGHT, _U, _V, _LENGTH, _IS_MARKED = 0, 1, 2, 3, 4, 5, 6, 7, 8
+SIDE_COLUMNS = 9
 
 # Sides that turn by less than this (sine) are joined at their vertex, not at their intersection.
 _MIN_TURN_SIN = 0.2
@@ -38,7 +38,34 @@ _TRIM_SHARE = 0.15
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def dominant_direction(ring: Float64Array, kept: Int64Array, num: int, snap_tan: float) -> float:
+def sum_along(ring: Float64Array, sums: Float64Array) -> None:
+    """Fill the sums along a ring that the kernels here take differences of, exact for whole pixels.
+
+    Args:
+        ring: traced ring, closed, shape (n, 2).
+        sums: filled in place, shape (n, 2): up to each vertex the length of the outline, counted
+            along the axes as traced rings run, and the integral of y dx.
+    """
+    length, area = 0.0, 0.0
+    sums[0, 0], sums[0, 1] = 0.0, 0.0
+    for k in range(len(ring) - 1):
+        dx = ring[k + 1, 0] - ring[k, 0]
+        length += abs(dx) + abs(ring[k + 1, 1] - ring[k, 1])
+        area += 0.5 * (ring[k, 1] + ring[k + 1, 1]) * dx
+        sums[k + 1, 0], sums[k + 1, 1] = length, area
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _sum_between(sums: Float64Array, column: int, begin: int, end: int) -> float:
+    """A sum along the outline from one vertex to another, ahead of it, maybe beyond the start."""
+    total = sums[end, column] - sums[begin, column]
+    return total if end > begin else total + sums[len(sums) - 1, column]
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def dominant_direction(
+    ring: Float64Array, sums: Float64Array, kept: Int64Array, num: int, snap_tan: float
+) -> float:
     """Direction (radians, modulo a quarter turn) that most of the outline runs along or across.
 
     The first guess is the length-weighted circular mean, with a fourfold symmetry, of the
@@ -47,6 +74,7 @@ def dominant_direction(ring: Float64Array, kept: Int64Array, num: int, snap_tan:
 
     Args:
         ring: traced ring, closed, shape (n, 2).
+        sums: from `sum_along`.
         kept: positions of the simplified ring's vertices, from `simplify_indices`.
         num: number of kept vertices.
         snap_tan: tangent of the largest angle of an edge that is counted.
@@ -59,9 +87,9 @@ def dominant_direction(ring: Float64Array, kept: Int64Array, num: int, snap_tan:
         dx, dy = ring[end, 0] - ring[begin, 0], ring[end, 1] - ring[begin, 1]
         du, dv = dx * cos + dy * sin, dy * cos - dx * sin
         if abs(dv) <= snap_tan * abs(du):
-            xx, xy, yy = _scatter(ring, begin, end)
+            xx, xy, yy = _scatter(ring, sums, begin, end)
         elif abs(du) <= snap_tan * abs(dv):
-            yy, xy, xx = _scatter(ring, begin, end)
+            yy, xy, xx = _scatter(ring, sums, begin, end)
             xy = -xy
         else:
             continue
@@ -94,11 +122,13 @@ def _mean_direction(ring: Float64Array, kept: Int64Array, num: int) -> float:
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _scatter(ring: Float64Array, begin: int, end: int) -> tuple[float, float, float]:
+def _scatter(
+    ring: Float64Array, sums: Float64Array, begin: int, end: int
+) -> tuple[float, float, float]:
     """Second moments (xx, xy, yy) about the mean of the outline between two vertices, trimmed."""
     num = len(ring) - 1
     ox, oy = ring[begin, 0], ring[begin, 1]
-    total = _outline_length(ring, begin, end)
+    total = _sum_between(sums, 0, begin, end)
     low, high = _TRIM_SHARE * total, (1.0 - _TRIM_SHARE) * total
     walked, length = 0.0, 0.0
     sum_x, sum_y, sum_xx, sum_xy, sum_yy = 0.0, 0.0, 0.0, 0.0, 0.0
@@ -108,9 +138,10 @@ def _scatter(ring: Float64Array, begin: int, end: int) -> tuple[float, float, fl
         size = abs(dx) + abs(dy)
         first, last = max(low - walked, 0.0), min(high - walked, size)
         if last > first:
-            part, middle = last - first, 0.5 * (first + last) / size
+            inverse = 1.0 / size
+            dx, dy, part, middle = dx * inverse, dy * inverse, last - first, 0.5 * (first + last)
             x, y = ring[k, 0] - ox + middle * dx, ring[k, 1] - oy + middle * dy
-            spread = part * part * part / (12.0 * size * size)
+            spread = part * part * part * (1.0 / 12.0)
             length += part
             sum_x += part * x
             sum_y += part * y
@@ -126,17 +157,6 @@ def _scatter(ring: Float64Array, begin: int, end: int) -> tuple[float, float, fl
         sum_xy - sum_x * sum_y / length,
         sum_yy - sum_y * sum_y / length,
     )
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _outline_length(ring: Float64Array, begin: int, end: int) -> float:
-    """Length of a closed ring between two vertices, along the axes as traced rings run."""
-    num = len(ring) - 1
-    total, k = 0.0, begin
-    while k != end:
-        total += abs(ring[k + 1, 0] - ring[k, 0]) + abs(ring[k + 1, 1] - ring[k, 1])
-        k = k + 1 if k + 1 < num else 0
-    return total
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -202,30 +222,33 @@ def _run_moments(
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def distance_to_rectangle(
-    ring: Float64Array, kept: Int64Array, num: int, corners: Float64Array
-) -> float:
-    """Largest distance of the kept vertices of a ring from a rectangle's outline."""
+def is_near_rectangle(
+    ring: Float64Array, kept: Int64Array, num: int, corners: Float64Array, limit: float
+) -> bool:
+    """Whether no kept vertex of a ring lies farther than a limit from a rectangle's outline."""
     ux, uy = corners[1, 0] - corners[0, 0], corners[1, 1] - corners[0, 1]
     width = np.sqrt(ux * ux + uy * uy)
     vx, vy = corners[3, 0] - corners[0, 0], corners[3, 1] - corners[0, 1]
     height = np.sqrt(vx * vx + vy * vy)
-    worst = 0.0
+    ux, uy, vx, vy = ux / width, uy / width, vx / height, vy / height
     for k in range(num):
         x, y = ring[kept[k], 0] - corners[0, 0], ring[kept[k], 1] - corners[0, 1]
-        u, v = (x * ux + y * uy) / width, (x * vx + y * vy) / height
+        u, v = x * ux + y * uy, x * vx + y * vy
         out_u, out_v = max(-u, u - width), max(-v, v - height)
         if out_u <= 0.0 and out_v <= 0.0:
-            distance = -max(out_u, out_v)
-        else:
-            distance = np.hypot(max(out_u, 0.0), max(out_v, 0.0))
-        worst = max(worst, distance)
-    return worst
+            if max(out_u, out_v) < -limit:
+                return False
+            continue
+        out_u, out_v = max(out_u, 0.0), max(out_v, 0.0)
+        if out_u * out_u + out_v * out_v > limit * limit:
+            return False
+    return True
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def square_ring(
     ring: Float64Array,
+    sums: Float64Array,
     kept: Int64Array,
     num: int,
     angle: float,
@@ -238,6 +261,7 @@ def square_ring(
 
     Args:
         ring: traced ring, closed, shape (n, 2).
+        sums: from `sum_along`.
         kept: positions of the simplified ring's vertices.
         num: number of kept vertices.
         angle: dominant direction in radians.
@@ -250,7 +274,7 @@ def square_ring(
         The number of corners; 0 if no ring is left.
     """
     cos, sin = np.cos(angle), np.sin(angle)
-    count = _measure_sides(ring, kept, num, cos, sin, snap_tan, min_side, sides)
+    count = _measure_sides(ring, sums, kept, num, cos, sin, snap_tan, min_side, sides)
     count = _drop_chamfers(sides, count, min_side)
     # Every pass but the last removes at least one side; steps are only put between sides that stay.
     for _ in range(4 * num + 8):
@@ -258,10 +282,9 @@ def square_ring(
         if count < 4:
             return 0
         _place_corners(sides, count, corners)
-        shortest = _shortest_side(sides, count, corners, min_side)
-        if shortest < 0:
+        if not _mark_shortest(sides, count, corners, min_side):
             break
-        count = _remove_side(sides, count, shortest)
+        count = _remove_marked(sides, count)
     else:
         return 0
     for k in range(count):
@@ -273,6 +296,7 @@ def square_ring(
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def refit_ring(
     ring: Float64Array,
+    sums: Float64Array,
     kept: Int64Array,
     num: int,
     sides: Float64Array,
@@ -282,18 +306,20 @@ def refit_ring(
 
     Args:
         ring: traced ring, closed, shape (n, 2).
+        sums: from `sum_along`.
         kept: positions of the simplified ring's vertices.
         num: number of kept vertices.
         sides: scratch, shape at least (num, SIDE_COLUMNS).
         corners: filled in place with the open ring, shape at least (num, 2).
     """
-    _measure_sides(ring, kept, num, 1.0, 0.0, -1.0, 0.0, sides)
+    _measure_sides(ring, sums, kept, num, 1.0, 0.0, -1.0, 0.0, sides)
     _place_corners(sides, num, corners)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _measure_sides(
     ring: Float64Array,
+    sums: Float64Array,
     kept: Int64Array,
     num: int,
     cos: float,
@@ -318,7 +344,7 @@ def _measure_sides(
         kind, du, dv = _snap(du / length, dv / length, snap_tan)
         # Unit direction back in the ring's frame: the offset is measured on the traced points.
         dx, dy = du * cos - dv * sin, du * sin + dv * cos
-        offset, weight = _mean_offset(ring, begin, end, dx, dy)
+        offset, weight = _mean_offset(ring, sums, begin, end, dx, dy)
         last = count - 1
         if kind != FREE and count > 0 and sides[last, _KIND] == kind:
             sense = sides[last, _DU] * du + sides[last, _DV] * dv
@@ -346,23 +372,21 @@ def _snap(du: float, dv: float, snap_tan: float) -> tuple[int, float, float]:
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _mean_offset(
-    ring: Float64Array, begin: int, end: int, dx: float, dy: float
+    ring: Float64Array, sums: Float64Array, begin: int, end: int, dx: float, dy: float
 ) -> tuple[float, float]:
     """Offset (to the left) of the line of a direction that preserves the area, and its length.
 
     The mean of the traced outline's offset, weighted by progress along the direction: stretches
-    that run across count nothing, those that run back count negatively.
+    that run across count nothing, those that run back count negatively. With the first vertex as
+    the origin, the integral of (y dx - x dy) times the step along (dx, dy) is made of the integral
+    of y dx and of terms that only the last vertex decides.
     """
-    num = len(ring) - 1
-    total, progress = 0.0, 0.0
-    k = begin
-    while k != end:
-        ax, ay, bx, by = ring[k, 0], ring[k, 1], ring[k + 1, 0], ring[k + 1, 1]
-        step = (bx - ax) * dx + (by - ay) * dy
-        total += 0.5 * ((ay + by) * dx - (ax + bx) * dy) * step
-        progress += step
-        k = k + 1 if k + 1 < num else 0
-    return total / progress, progress
+    bx, by = ring[begin, 0], ring[begin, 1]
+    ux, uy = ring[end, 0] - bx, ring[end, 1] - by
+    area = _sum_between(sums, 1, begin, end) - by * ux
+    total = dx * dx * area + 0.5 * dx * dy * (uy * uy - ux * ux) - dy * dy * (ux * uy - area)
+    progress = ux * dx + uy * dy
+    return total / progress + (by * dx - bx * dy), progress
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -488,18 +512,49 @@ def _project(a: Float64Array, b: Float64Array, corner: Float64Array) -> None:
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _shortest_side(sides: Float64Array, count: int, corners: Float64Array, min_side: float) -> int:
-    """The shortest side below the limit (reversed sides are shortest of all); -1 if none."""
-    if count <= 4:
-        return -1
-    worst, shortest = min_side, -1
+def _mark_shortest(sides: Float64Array, count: int, corners: Float64Array, min_side: float) -> bool:
+    """Mark the sides below the limit that are the shortest among five; whether there are any.
+
+    Removing a side changes the lengths of two sides on either hand at most, so that those marked
+    would all be removed one after the other anyhow. Reversed sides are shortest of all.
+    """
+    any_short = False
     for k in range(count):
         following = k + 1 if k + 1 < count else 0
         length = (corners[following, 0] - corners[k, 0]) * sides[k, _DU]
         length += (corners[following, 1] - corners[k, 1]) * sides[k, _DV]
-        if length < worst:
-            worst, shortest = length, k
-    return shortest
+        sides[k, _LENGTH] = length
+        any_short |= length < min_side
+    if count <= 4 or not any_short:
+        return False
+    for k in range(count):
+        length = sides[k, _LENGTH]
+        is_shortest = length < min_side
+        for step in range(1, 3):
+            before, after = k - step, k + step
+            before += count if before < 0 else 0
+            after -= count if after >= count else 0
+            # Among equals the first one.
+            is_shortest &= length < sides[before, _LENGTH] or (
+                length == sides[before, _LENGTH] and k < before
+            )
+            is_shortest &= length < sides[after, _LENGTH] or (
+                length == sides[after, _LENGTH] and k < after
+            )
+        sides[k, _IS_MARKED] = 1.0 if is_shortest else 0.0
+    return True
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _remove_marked(sides: Float64Array, count: int) -> int:
+    """Remove marked sides from the last to the first, as long as more than four are left."""
+    k = count - 1
+    while k >= 0 and count > 4:
+        if sides[k, _IS_MARKED] == 1.0:
+            count = _remove_side(sides, count, k)
+            k = min(k, count)
+        k -= 1
+    return count
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")

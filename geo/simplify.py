@@ -62,6 +62,39 @@ def simplify_indices(
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
+def refine_indices(
+    ring: Float64Array,
+    coarse: Int64Array,
+    tolerance: float,
+    kept: Int64Array,
+    stack: Int64Array,
+) -> int:
+    """As `simplify_indices`, from its result for a larger tolerance: the same, in less time.
+
+    Douglas-Peucker splits the same stretches at the same vertices whatever the tolerance, and only
+    stops earlier; so it can go on where it stopped.
+
+    Args:
+        ring: closed ring, shape (n, 2).
+        coarse: positions kept at a larger tolerance, all of them, shape (num,), num >= 2.
+        tolerance: in the ring's units.
+        kept: filled in place; room for n; not the memory of `coarse`.
+        stack: scratch, shape at least (n, 2).
+
+    Returns:
+        The number of vertices kept.
+    """
+    num = len(ring) - 1
+    count = 0
+    for k in range(len(coarse)):
+        begin, end = coarse[k], coarse[k + 1 if k + 1 < len(coarse) else 0]
+        if end <= begin:
+            end += num
+        count = _simplify_span(ring, begin, end, tolerance, kept, count, stack)
+    return count
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _simplify_span(
     ring: Float64Array,
     begin: int,

@@ -4,7 +4,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from geo.regularize import SIDE_COLUMNS, dominant_direction, fit_rectangle, square_ring
+from geo.regularize import (
+    SIDE_COLUMNS,
+    dominant_direction,
+    fit_rectangle,
+    is_near_rectangle,
+    square_ring,
+    sum_along,
+)
 from geo.simplify import simplify_indices
 
 SNAP_TAN = float(np.tan(np.radians(27)))
@@ -23,12 +30,20 @@ def simplified(ring: Ring, tolerance: float) -> npt.NDArray[np.int64]:
     return kept[:num]
 
 
+def sums_of(ring: Ring) -> Ring:
+    sums = np.empty((len(ring), 2))
+    sum_along(ring, sums)
+    return sums
+
+
 def squared(ring: Ring, angle: float, *, tolerance: float = 0.5, min_side: float = 3.0) -> Ring:
     kept = simplified(ring, tolerance)
     room = 3 * len(ring) + 8
     corners = np.empty((room, 2))
     sides = np.empty((room, SIDE_COLUMNS))
-    num = square_ring(ring, kept, len(kept), angle, SNAP_TAN, min_side, sides, corners)
+    num = square_ring(
+        ring, sums_of(ring), kept, len(kept), angle, SNAP_TAN, min_side, sides, corners
+    )
     return corners[:num]
 
 
@@ -46,7 +61,7 @@ L_SHAPE: list[tuple[float, float]] = [(0, 0), (40, 0), (40, 15), (15, 15), (15, 
 def test_direction_of_a_turned_shape_is_exact(angle_deg: float) -> None:
     ring = closed(L_SHAPE, angle_deg)
     kept = simplified(ring, 0.5)
-    found = np.degrees(dominant_direction(ring, kept, len(kept), SNAP_TAN))
+    found = np.degrees(dominant_direction(ring, sums_of(ring), kept, len(kept), SNAP_TAN))
     assert abs((found - angle_deg + 45) % 90 - 45) < 1e-6
 
 
@@ -103,3 +118,13 @@ def test_rectangle_keeps_the_area_of_ragged_pixels() -> None:
     width, height = corners[2] - corners[0]
     assert width * height == pytest.approx((ends - starts).sum())
     assert width < 32  # a bounding box would be 33
+
+
+@pytest.mark.parametrize(("point", "distance"), [((10, 5), 5), ((-3, 4), 3), ((23, 14), 5)])
+def test_distance_to_a_rectangle(point: tuple[float, float], distance: float) -> None:
+    """Inside, beside and beyond a corner of a turned rectangle of 20 x 10."""
+    corners = closed([(0, 0), (20, 0), (20, 10), (0, 10)], 30.0)
+    ring = closed([point, (0, 0), (20, 10)], 30.0)
+    kept = np.array([0])
+    assert is_near_rectangle(ring, kept, 1, corners, distance + 1e-9)
+    assert not is_near_rectangle(ring, kept, 1, corners, distance - 1e-9)

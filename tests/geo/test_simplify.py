@@ -6,7 +6,7 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geo.simplify import simplify_ring
+from geo.simplify import refine_indices, simplify_indices, simplify_ring
 
 Ring = npt.NDArray[np.float64]
 
@@ -71,3 +71,22 @@ def test_the_start_of_the_ring_does_not_matter(seed: int, num: int, start: int) 
     np.testing.assert_array_equal(
         simplify_ring(ring, tolerance=3.0), simplify_ring(turned(ring, start % num), tolerance=3.0)
     )
+
+
+@settings(deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    num=st.integers(4, 80),
+    coarse=st.floats(0, 20),
+    factor=st.floats(0.05, 1.0),
+)
+def test_going_on_from_a_larger_tolerance_changes_nothing(
+    seed: int, num: int, coarse: float, factor: float
+) -> None:
+    ring = staircase(seed, num)
+    stack = np.empty((len(ring), 2), np.int64)
+    first, refined, expected = (np.empty(len(ring), np.int64) for _ in range(3))
+    num_first = simplify_indices(ring, coarse, first, stack)
+    num_refined = refine_indices(ring, first[:num_first], coarse * factor, refined, stack)
+    num_expected = simplify_indices(ring, coarse * factor, expected, stack)
+    np.testing.assert_array_equal(refined[:num_refined], expected[:num_expected])
