@@ -16,10 +16,20 @@ from running import (
     write_config,
 )
 
-from geo.grid import WorldGrid, zone_of_longitude
-from geo.images import open_image
+from geo.components import find_instances
+from geo.finish import FinishConfig, finish_outlines
+from geo.footprints import FilterConfig
+from geo.grid import PixelWindow, WorldGrid, zone_of_longitude
+from geo.grow import grow_instances
+from geo.image_profile import profile_image
+from geo.images import ImageInfo, open_image
 from geo.metrics import evaluate_polygons
+from geo.raster_config import RasterConfig
+from geo.rasters import TileReader
 from geo.references import layer_of_frame, read_extent, read_polygons
+from geo.run_overlap import iou_with_runs
+from geo.trace import trace_outlines
+from model.segment import Segmenter
 
 # What `rasterio.features.shapes`, one pixel of dilation and simplify reach with the same network.
 CRUDE_AP50 = {"kampala_a": 0.667, "nacala": 0.473}
@@ -89,3 +99,33 @@ def _around_a_corner(image: Path, tile_px: int, half_m: float) -> shapely.Polygo
     assert row < rows.max()
     east, north = col * grid.gsd_m, -row * grid.gsd_m
     return shapely.box(east - half_m, north - half_m, east + half_m, north + half_m)
+
+
+@pytest.mark.parametrize("name", CRUDE_AP50)
+def test_finished_outlines_stay_close_to_the_traced_ones(
+    name: str, shared_data: Path, seed_bundle: Path
+) -> None:
+    """Valid, and a mean IoU above 0.95 over the footprints that the default filter keeps."""
+    info = open_image(str(shared_data / "scenes" / f"{name}.tif"))
+    segmenter = Segmenter.load(seed_bundle)
+    grid, config = WorldGrid(zone_of_longitude(info.footprint[0][0]), 300), RasterConfig()
+    window = _windows_around(info, grid, segmenter.window_px)
+    with TileReader([info], [profile_image(info, config)], grid, config) as reader:
+        tile = reader.read(window.expand(segmenter.margin_px))
+    probability = segmenter.segment(tile.pixels, tile.valid)
+    instances = grow_instances(find_instances(probability, threshold=128, window=window), 1)
+    outlines = trace_outlines(instances)
+    finished = finish_outlines(outlines, instances, gsd_m=grid.gsd_m, config=FinishConfig())
+    polygons = finished.to_shapely()
+    assert shapely.is_valid(polygons).all()
+    is_kept = shapely.area(polygons) * grid.gsd_m**2 >= FilterConfig().min_area_m2
+    assert is_kept.sum() > 30
+    assert iou_with_runs(finished, instances)[is_kept].mean() > 0.95
+
+
+def _windows_around(info: ImageInfo, grid: WorldGrid, window_px: int) -> PixelWindow:
+    """The whole windows of the world grid that hold an image."""
+    cols, rows = grid.from_lonlat(*np.asarray(info.footprint).T)
+    first = [int(v.min()) // window_px * window_px for v in (cols, rows)]
+    last = [-(-int(v.max()) // window_px) * window_px for v in (cols, rows)]
+    return PixelWindow(first[0], first[1], last[0] - first[0], last[1] - first[1])
