@@ -23,6 +23,7 @@ from geo.lonlat import to_lonlat
 from geo.trace import trace_outlines
 from pipeline.counters import count
 from pipeline.merge import load_merged, with_job_images
+from pipeline.packing import pack_entry, unpack_entry
 from pipeline.spec import JobSpec, TileKey
 from pipeline.tile_store import TileStore, write_table
 
@@ -34,9 +35,9 @@ TILES_PER_BLOCK = 4
 class FinishFootprints(beam.PTransform):
     """Whole instances, from tiles and from seams, to finished tables in the store.
 
-    Element in: (block key, {"tiles": (row, col, hash)s, "merged": (row, col, file name)s}), see
-    `by_block`. Element out: the key of each tile that has footprints. Counted: footprints, those
-    left out and why. Retries are safe: a tile's table is rewritten whole.
+    Element in: (block key, {"tiles": packed (row, col, hash)s, "merged": packed (row, col, file
+    name)s}), see `by_block`. Element out: the key of each tile that has footprints. Counted:
+    footprints, those left out and why. Retries are safe: a tile's table is rewritten whole.
     """
 
     def __init__(self, spec: JobSpec) -> None:
@@ -62,7 +63,7 @@ class _FinishDoFn(beam.DoFn):
         (zone, _, _), grouped = element
         tiles: dict[TileKey, dict[str, list[str]]] = {}
         for kind, entries in grouped.items():
-            for row, col, name in entries:
+            for row, col, name in map(unpack_entry, entries):
                 sources = tiles.setdefault((zone, row, col), {"tiles": [], "merged": []})
                 sources[kind].append(name)
         for key in sorted(tiles):
@@ -88,10 +89,10 @@ class _FinishDoFn(beam.DoFn):
             yield key
 
 
-def by_block(key: TileKey, name: str) -> tuple[TileKey, tuple[int, int, str]]:
+def by_block(key: TileKey, name: str) -> tuple[TileKey, bytes]:
     """Key a tile's file by the tile's block: fewer, larger groups keep the shuffle small."""
     zone, row, col = key
-    return (zone, row // TILES_PER_BLOCK, col // TILES_PER_BLOCK), (row, col, name)
+    return (zone, row // TILES_PER_BLOCK, col // TILES_PER_BLOCK), pack_entry(row, col, name)
 
 
 def work_name(key: TileKey) -> str:

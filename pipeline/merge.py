@@ -23,6 +23,7 @@ from geo.seams import LEVEL_FACTOR, Pieces, merge_level
 from pipeline.counters import count
 from pipeline.detect import TileRef
 from pipeline.failures import TileNote
+from pipeline.packing import pack_source, unpack_source
 from pipeline.spec import JobSpec, TileKey
 from pipeline.tile_store import TileStore, read_table, write_table
 
@@ -124,12 +125,13 @@ class _KeyByCell:
     def __init__(self, size: int | None) -> None:
         self._size = size
 
-    def __call__(self, ref: PiecesRef) -> tuple[tuple[int, int, int], tuple[str, bool]]:
+    def __call__(self, ref: PiecesRef) -> tuple[tuple[int, int, int], bytes]:
         zone, row, col = ref.key
+        source = pack_source(ref.name, ref.is_tile)
         if self._size is None:
-            return (zone, 0, 0), (ref.name, ref.is_tile)
+            return (zone, 0, 0), source
         factor = self._size if ref.is_tile else LEVEL_FACTOR
-        return (zone, row // factor, col // factor), (ref.name, ref.is_tile)
+        return (zone, row // factor, col // factor), source
 
 
 class _MergeDoFn(beam.DoFn):
@@ -146,9 +148,9 @@ class _MergeDoFn(beam.DoFn):
 
     def process(self, element: Any) -> Iterable[Any]:
         begin = time.perf_counter()
-        (zone, row, col), names = element
+        (zone, row, col), sources = element
         cell = self._cell_window(row, col)
-        parts = [self._load(name, is_tile) for name, is_tile in sorted(names)]
+        parts = [self._load(*unpack_source(source)) for source in sorted(sources)]
         result = merge_level(parts, cell, self._spec.max_extent_px)
         count(STAGE, "pieces", sum(len(part) for part in parts))
         count(STAGE, "instances", len(result.whole))

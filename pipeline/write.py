@@ -16,6 +16,7 @@ from pipeline.counters import count
 from pipeline.failures import TileNote, TileRecord
 from pipeline.finish import work_name
 from pipeline.ledger import LedgerSummary, write_ledger
+from pipeline.packing import pack_key, pack_record, unpack_key, unpack_record
 from pipeline.resolve import CellCounts
 from pipeline.spec import JobSpec, TileKey
 from pipeline.tile_store import TileStore, read_table
@@ -96,11 +97,11 @@ def _plan(counts: Any, max_rows: int) -> list[Shard]:
     return plan_shards(cells, num_rows, max_rows)
 
 
-def _key_by_shard(element: Any, shards: Sequence[Shard]) -> Iterable[tuple[str, TileKey]]:
+def _key_by_shard(element: Any, shards: Sequence[Shard]) -> Iterable[tuple[str, bytes]]:
     key, counts = element
     cells = np.array([cell for cell, _ in counts], np.uint64)
     for index in np.unique(assign_shards(cells, shards)).tolist():
-        yield shards[index].token, key
+        yield shards[index].token, pack_key(key)
 
 
 class _WriteShardDoFn(beam.DoFn):
@@ -116,7 +117,7 @@ class _WriteShardDoFn(beam.DoFn):
     def process(self, element: Any, shards: Sequence[Shard]) -> Iterable[WrittenShard]:
         begin = time.perf_counter()
         token, keys = element
-        table = self._rows(token, sorted(keys), shards)
+        table = self._rows(token, sorted(map(unpack_key, keys)), shards)
         path = f"footprints/s2={token}.parquet"
         (self._spec.out_path / path).parent.mkdir(parents=True, exist_ok=True)
         info = write_shard(
@@ -171,18 +172,10 @@ class WriteLedger(beam.PTransform):
         )
 
 
-_Row = tuple[int, int, int, str, str, int]
-
-
-def _under_one_key(record: TileRecord) -> tuple[int, _Row]:
-    # Plain values: a pickled record would be three times as large in the shuffle.
-    return 0, (*record.key, record.status, record.reason, record.num_instances)
+def _under_one_key(record: TileRecord) -> tuple[int, bytes]:
+    return 0, pack_record(record)
 
 
 def _write_ledger(element: Any, spec: JobSpec, notes: Sequence[TileNote]) -> LedgerSummary:
     _, rows = element
-    records = (
-        TileRecord(key=(zone, row, col), status=status, reason=reason, num_instances=number)
-        for zone, row, col, status, reason, number in rows
-    )
-    return write_ledger(spec, records, notes)
+    return write_ledger(spec, map(unpack_record, rows), notes)

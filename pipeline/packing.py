@@ -1,0 +1,64 @@
+"""What travels through shuffles as one short byte string an element.
+
+The local runner keeps the groups of every shuffle as Python objects in the launcher: a tuple of
+numbers and a name takes 250 bytes there, the same packed takes 80. All else lies in the tile store.
+"""
+
+import struct
+
+from pipeline.failures import TileRecord, TileStatus
+from pipeline.spec import TileKey
+
+_STATUSES: tuple[TileStatus, ...] = ("ok", "empty", "nodata", "failed")
+_KEY = struct.Struct("<hii")
+_PLACE = struct.Struct("<ii")
+_RECORD = struct.Struct("<hiiBq")
+
+
+def pack_key(key: TileKey) -> bytes:
+    """A tile's key, 10 bytes."""
+    return _KEY.pack(*key)
+
+
+def unpack_key(packed: bytes) -> TileKey:
+    """The key of `pack_key`."""
+    zone, row, col = _KEY.unpack(packed)
+    return zone, row, col
+
+
+def pack_entry(row: int, col: int, name: str) -> bytes:
+    """A tile's row and column in its zone and the name of a file."""
+    return _PLACE.pack(row, col) + name.encode()
+
+
+def unpack_entry(packed: bytes) -> tuple[int, int, str]:
+    """Row, column and name of `pack_entry`."""
+    row, col = _PLACE.unpack_from(packed)
+    return row, col, packed[_PLACE.size :].decode()
+
+
+def pack_source(name: str, is_tile: bool) -> bytes:
+    """A file of pieces: a tile's hash, or a name in the stage "open"."""
+    return (b"t" if is_tile else b"o") + name.encode()
+
+
+def unpack_source(packed: bytes) -> tuple[str, bool]:
+    """Name and whether it is a tile, of `pack_source`."""
+    return packed[1:].decode(), packed[:1] == b"t"
+
+
+def pack_record(record: TileRecord) -> bytes:
+    """A row of the ledger."""
+    status = _STATUSES.index(record.status)
+    return _RECORD.pack(*record.key, status, record.num_instances) + record.reason.encode()
+
+
+def unpack_record(packed: bytes) -> TileRecord:
+    """The row of `pack_record`."""
+    zone, row, col, status, num_instances = _RECORD.unpack_from(packed)
+    return TileRecord(
+        key=(zone, row, col),
+        status=_STATUSES[status],
+        reason=packed[_RECORD.size :].decode(),
+        num_instances=num_instances,
+    )

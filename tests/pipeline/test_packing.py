@@ -1,0 +1,48 @@
+"""What travels through shuffles comes back as it was, and is short."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.failures import TileRecord
+from pipeline.packing import (
+    pack_entry,
+    pack_key,
+    pack_record,
+    pack_source,
+    unpack_entry,
+    unpack_key,
+    unpack_record,
+    unpack_source,
+)
+
+ZONES = st.integers(1, 60)
+PLACES = st.integers(-(2**31), 2**31 - 1)
+KEYS = st.tuples(ZONES, PLACES, PLACES)
+NAMES = st.text(st.characters(codec="utf-8"), max_size=60)
+
+
+@given(key=KEYS)
+def test_keys(key: tuple[int, int, int]) -> None:
+    assert unpack_key(pack_key(key)) == key
+    assert len(pack_key(key)) == 10
+
+
+@given(row=PLACES, col=PLACES, name=NAMES)
+def test_entries(row: int, col: int, name: str) -> None:
+    assert unpack_entry(pack_entry(row, col, name)) == (row, col, name)
+
+
+@given(name=NAMES, is_tile=st.booleans())
+def test_sources(name: str, is_tile: bool) -> None:
+    assert unpack_source(pack_source(name, is_tile)) == (name, is_tile)
+
+
+@given(
+    key=KEYS,
+    status=st.sampled_from(["ok", "empty", "nodata", "failed"]),
+    reason=NAMES,
+    num=st.integers(0, 2**40),
+)
+def test_records(key: tuple[int, int, int], status: str, reason: str, num: int) -> None:
+    record = TileRecord(key=key, status=status, reason=reason, num_instances=num)
+    assert unpack_record(pack_record(record)) == record
