@@ -164,6 +164,41 @@ class Scores:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Matching:
+    """Which prediction found which reference.
+
+    Attributes:
+        reference: for each prediction the index of its reference in the list given, or
+            `UNMATCHED`; int64, shape (num_predictions,).
+        iou: IoU of each prediction with its reference, NaN without one; float64.
+        is_ignored: which predictions are neither right nor wrong (see the module).
+        is_counted: which references are counted, shape (num_references,).
+    """
+
+    reference: Int64Array
+    iou: Float64Array
+    is_ignored: BoolArray
+    is_counted: BoolArray
+
+    @property
+    def is_true(self) -> BoolArray:
+        """Which predictions match a reference."""
+        return self.reference != UNMATCHED
+
+    @property
+    def is_false(self) -> BoolArray:
+        """Which predictions match none and are counted."""
+        return ~self.is_true & ~self.is_ignored
+
+    @property
+    def is_missed(self) -> BoolArray:
+        """Which counted references no prediction matches."""
+        missed = self.is_counted.copy()
+        missed[self.reference[self.is_true]] = False
+        return missed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Comparison:
     """What all scores are made from; references are the counted ones only."""
 
@@ -198,12 +233,7 @@ def evaluate_polygons(
     Raises:
         ValueError: if the confidences are not one finite number per prediction.
     """
-    confidence = np.asarray(confidence, np.float64)
-    if confidence.shape != (len(predictions),) or not np.isfinite(confidence).all():
-        raise ValueError(
-            f"confidence of shape {confidence.shape} for {len(predictions)} predictions; expected "
-            "one finite number per prediction"
-        )
+    confidence = _checked_confidence(confidence, len(predictions))
     counted = inside_area(references, aoi)
     compared = _compare(predictions, confidence, references, counted, aoi)
     matches = _match(compared, IOU_THRESHOLDS[0])
@@ -221,6 +251,54 @@ def evaluate_polygons(
         size_bins=_size_bins(compared, matches),
         mean_reference_vertices=_mean(num_vertices(compared.references)),
     )
+
+
+def match_polygons(
+    predictions: PolygonObjects,
+    confidence: npt.ArrayLike,
+    references: PolygonObjects,
+    *,
+    aoi: shapely.Geometry | None = None,
+    iou_threshold: float = IOU_THRESHOLDS[0],
+) -> Matching:
+    """The matching that the scores of `evaluate_polygons` rest on, prediction by prediction.
+
+    Args:
+        predictions: as for `evaluate_polygons`, like the arguments after it.
+        confidence: of each prediction.
+        references: the reference polygons.
+        aoi: the labelled area; None counts everything.
+        iou_threshold: smallest IoU of a match.
+
+    Raises:
+        ValueError: if the confidences are not one finite number per prediction.
+    """
+    confidence = _checked_confidence(confidence, len(predictions))
+    counted = inside_area(references, aoi)
+    compared = _compare(predictions, confidence, references, counted, aoi)
+    matches = _match(compared, iou_threshold)
+    is_true = matches != UNMATCHED
+    overlaps = compared.overlaps
+    is_match = is_true[overlaps.prediction] & (matches[overlaps.prediction] == overlaps.reference)
+    iou = np.full(len(predictions), np.nan)
+    iou[overlaps.prediction[is_match]] = overlaps.iou[is_match]
+    return Matching(
+        # -1, for predictions without a match, takes the element that stands last.
+        reference=np.append(np.flatnonzero(counted), UNMATCHED)[matches].astype(np.int64),
+        iou=iou,
+        is_ignored=~is_true & compared.is_ignorable,
+        is_counted=counted,
+    )
+
+
+def _checked_confidence(confidence: npt.ArrayLike, num_predictions: int) -> Float64Array:
+    values = np.asarray(confidence, np.float64)
+    if values.shape != (num_predictions,) or not np.isfinite(values).all():
+        raise ValueError(
+            f"confidence of shape {values.shape} for {num_predictions} predictions; expected "
+            "one finite number per prediction"
+        )
+    return values
 
 
 def inside_area(polygons: PolygonObjects, area: shapely.Geometry | None) -> BoolArray:

@@ -28,6 +28,8 @@ from model.unet import NetworkConfig, build_network
 from model.windows import check_window
 
 FORMAT_VERSION = 1
+EXPORT_SUFFIXES = (".pt2", ".onnx")
+"""What `model.export` writes; such files are run like bundles."""
 _FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 _MAX_NAMED = 4
 
@@ -189,12 +191,18 @@ class Bundle:
 
 
 def read_meta(path: str | os.PathLike[str]) -> BundleMeta:
-    """Metadata of a bundle; reads the file's header only.
+    """Metadata of a bundle, or of an exported file of one; reads the file's header only.
 
     Raises:
         BundleError: if the file is no bundle, is truncated, or its metadata does not fit.
+        ExportError: if it is an exported file that cannot be used.
     """
     path = Path(path)
+    if path.suffix.lower() in EXPORT_SUFFIXES:
+        # Here, since that module needs this one.
+        from model.exported import read_export_facts
+
+        return read_export_facts(path).meta
     metadata = read_header(path).get("__metadata__")
     if not isinstance(metadata, dict) or not isinstance(metadata.get(METADATA_KEY), str):
         raise BundleError(
@@ -214,6 +222,11 @@ def load_bundle(path: str | os.PathLike[str]) -> Bundle:
         BundleError: if the file is no bundle or anything in it does not fit.
     """
     path = Path(path)
+    if path.suffix.lower() in EXPORT_SUFFIXES:
+        raise BundleError(
+            f"{path} is an exported network: it can be run, not changed; use the bundle that it "
+            "was made of"
+        )
     meta = read_meta(path)
     content = read_bytes(path)
     tensors = _load_tensors(path, content)

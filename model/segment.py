@@ -28,8 +28,10 @@ from model.devices import (
     stable_num_threads,
 )
 from model.errors import SegmentError
+from model.exported import Engine, ExportedBundle, export_format, load_exported
 from model.folding import fold_batch_norms
 from model.masking import LayerMasking, masks_nothing
+from model.separation import building_probability
 from model.tta import NUM_SYMMETRIES, apply_symmetry, mean_to_uint8, to_fixed_point, undo_symmetry
 from model.windows import check_window, plan_cores
 
@@ -106,21 +108,30 @@ class Segmenter:
     for the whole process.
 
     Args:
-        bundle: weights and metadata.
+        bundle: weights and metadata, or an exported file (`model.export`), whose windows and number
+            type are fixed.
         config: how to run them.
 
     Raises:
         SegmentError: if the windows do not fit the network or the device is not available.
+        ExportError: if an exported file cannot be opened.
     """
 
-    def __init__(self, bundle: Bundle, config: SegmentConfig) -> None:
+    def __init__(self, bundle: Bundle | ExportedBundle, config: SegmentConfig) -> None:
         meta = bundle.meta
         self.bundle = bundle
         self.window_px = meta.window_px if config.window_px is None else config.window_px
         self.margin_px = meta.margin_px if config.margin_px is None else config.margin_px
         check_window(self.window_px, self.margin_px, meta.network.stride_px)
-        self.device = pick_device(config.device)
-        self.precision = pick_precision(config.precision, self.device)
+        if isinstance(bundle, ExportedBundle):
+            bundle.check_settings(
+                self.window_px, self.margin_px, config.precision, has_compile=config.compile
+            )
+            self.device = bundle.pick_device(config.device)
+            self.precision: str = bundle.facts.precision
+        else:
+            self.device = pick_device(config.device)
+            self.precision = pick_precision(config.precision, self.device)
         self.config = config
         self.stats = SegmentStats(
             batch_size=config.batch_size or default_batch_size(self.device, self._input_px)
@@ -128,7 +139,12 @@ class Segmenter:
         self.num_threads = config.num_threads or stable_num_threads(torch.get_num_threads())
         torch.set_num_threads(self.num_threads)
         self._lock = threading.Lock()
-        self._network, self._masking, self._num_folded = self._prepare_network()
+        self._exported: Engine | None = None
+        self._num_folded = 0
+        if isinstance(bundle, ExportedBundle):
+            self._exported = bundle.open(self.device, self.num_threads)
+        else:
+            self._network, self._masking, self._num_folded = self._prepare_network(bundle)
         # (level / 255 - mean) / std as one multiplication and one addition.
         mean, std = np.asarray(meta.mean), np.asarray(meta.std)
         self._scale = self._per_band(1.0 / (255.0 * std))
@@ -145,16 +161,19 @@ class Segmenter:
         """Load a bundle and make it ready.
 
         Args:
-            bundle_path: the bundle.
+            bundle_path: the bundle, or an exported file of it (.pt2, .onnx).
             config: how to run it; None takes the defaults.
             settings: fields of `SegmentConfig` that replace those of `config`.
 
         Raises:
             BundleError: if the file is no usable bundle.
+            ExportError: if it is an exported file that cannot be used.
             SegmentError: if the windows do not fit the network or the device is not available.
         """
         _use_huge_pages()
         config = dataclasses.replace(config or SegmentConfig(), **settings)
+        if export_format(bundle_path) is not None:
+            return cls(load_exported(bundle_path), config)
         return cls(load_bundle(bundle_path), config)
 
     def segment(
@@ -194,9 +213,11 @@ class Segmenter:
         """Side of a network input."""
         return self.window_px + 2 * self.margin_px
 
-    def _prepare_network(self) -> tuple[Callable[[Tensor], Tensor], LayerMasking, int]:
+    def _prepare_network(
+        self, bundle: Bundle
+    ) -> tuple[Callable[[Tensor], Tensor], LayerMasking, int]:
         """The network on its device, folded and in its precision; its masking; folded layers."""
-        folded, num_folded = fold_batch_norms(self.bundle.build())
+        folded, num_folded = fold_batch_norms(bundle.build())
         folded = folded.to(device=self.device, dtype=DTYPES[self.precision])
         # mypy does not know this overload of Module.to.
         network = folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -210,8 +231,13 @@ class Segmenter:
 
     def _make_fingerprint(self) -> dict[str, Any]:
         is_free = is_thread_free(self.device, self.precision, self._input_px, self.num_threads)
+        engine: dict[str, Any] = {"engine": "eager"}
+        if isinstance(self.bundle, ExportedBundle):
+            engine = self.bundle.runtime_facts()
+            is_free = is_free and self.bundle.format == "pt2"
         return {
             **device_fingerprint(self.device),
+            **engine,
             "num_threads": "any power of two" if is_free else self.num_threads,
             "bundle": self.bundle.bundle_id,
             "precision": self.precision,
@@ -325,7 +351,8 @@ class Segmenter:
         images = levels.to(torch.float32).mul_(self._scale).add_(self._shift)
         # The mean colour is 0 after normalising.
         images.masked_fill_(~mask, 0.0)
-        images = images.to(DTYPES[self.precision])
+        if self._exported is None:
+            images = images.to(DTYPES[self.precision])
         if self.config.tta == "none":
             known = None if is_whole else mask
             return torch.round(self._probability(images, known).mul_(255.0)).to(torch.uint8)
@@ -340,10 +367,20 @@ class Segmenter:
 
     def _probability(self, images: Tensor, known: Tensor | None) -> Tensor:
         """float32 probabilities (N, window_px, window_px) of the cores of normalised images."""
+        if self._exported is not None:
+            return self._run_exported(self._exported, images, known)
         with self._masking.using(known):
             logits = self._network(images.contiguous(memory_format=torch.channels_last))
         inner = slice(self.margin_px, self.margin_px + self.window_px)
-        return torch.sigmoid(logits[:, 0, inner, inner].float())
+        separation = self.bundle.meta.network.separation
+        return building_probability(logits[:, :, inner, inner], separation)
+
+    def _run_exported(self, engine: Engine, images: Tensor, known: Tensor | None) -> Tensor:
+        """The same from an exported network, which sees windows in float32 and always a mask."""
+        if known is None:
+            known = torch.ones_like(images[:, :1], dtype=torch.bool)
+        inner = slice(self.margin_px, self.margin_px + self.window_px)
+        return engine(images, known)[:, inner, inner]
 
     def _exact_convolutions(self) -> contextlib.AbstractContextManager[None]:
         """On CUDA the same algorithm each time, and no TF32 in fp32."""

@@ -8,6 +8,7 @@ from torch import nn
 
 from model.errors import NetworkError
 from model.pixel_net import ColourNet
+from model.separation import Separation, num_channels
 
 MAX_ENCODER_DEPTH = 5
 
@@ -32,6 +33,8 @@ class NetworkConfig:
     """U-Net: attention in the decoder."""
     decoder_interpolation: Literal["nearest", "bilinear"] = "nearest"
     """U-Net: how the decoder doubles the image."""
+    separation: Separation = "eroded"
+    """U-Net: how neighbours are kept apart, and so what its channels are; `model.separation`."""
     num_colours: int = 1
     """Colour network: number of roof colours."""
     kernel_px: int = 1
@@ -69,7 +72,7 @@ class Architecture:
 
     Attributes:
         build: config to module. The module maps normalised images (N, bands, H, W) to logits
-            (N, 1, H, W); it must not download anything.
+            (N, channels, H, W), see `model.separation`; it must not download anything.
         stride_px: config to the number that the sides of an input must be a multiple of.
     """
 
@@ -112,7 +115,7 @@ def _build_unet(config: NetworkConfig, encoder_weights: str | None = None) -> nn
             decoder_attention_type=attention,
             decoder_interpolation=config.decoder_interpolation,
             in_channels=config.in_channels,
-            classes=1,
+            classes=num_channels(config.separation),
         )
     except (KeyError, ValueError, RuntimeError) as error:
         reason = str(error.args[0] if error.args else error)[:200]

@@ -1,4 +1,4 @@
-"""`everyroof evaluate`: score a run's footprints against reference polygons."""
+"""`everyroof evaluate`: score a run's footprints, or a bundle over a set of places."""
 
 import json
 import math
@@ -24,7 +24,7 @@ _RASTER_SUFFIXES = (".tif", ".tiff", ".vrt", ".jp2", ".img")
 
 @click.command("evaluate")
 @click.argument("out", type=click.Path(path_type=Path))
-@click.argument("reference", type=click.Path(path_type=Path))
+@click.argument("reference", type=click.Path(path_type=Path), required=False)
 @click.option(
     "--aoi",
     type=click.Path(path_type=Path),
@@ -44,22 +44,82 @@ _RASTER_SUFFIXES = (".tif", ".tiff", ".vrt", ".jp2", ".img")
     type=click.File("w", encoding="utf-8", atomic=True),
     help="Also write all scores as JSON, the precision-recall curve included.",
 )
+@click.option(
+    "--places",
+    type=click.Path(path_type=Path),
+    help="YAML of places (see configs/evaluate): OUT is a bundle, scored at each of them.",
+)
+@click.option(
+    "--root", type=click.Path(path_type=Path), help="Folder that the paths in PLACES start from."
+)
+@click.option(
+    "--gsd",
+    "gsds_m",
+    type=float,
+    multiple=True,
+    help="Pixel size in metres to show the network, with --places; may be given several times.",
+)
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for report.html, scores.json and thresholds as CSV, with --places.",
+)
 def evaluate_command(
-    out: Path, reference: Path, aoi: Path | None, min_confidence: float, json_file: TextIO | None
+    out: Path,
+    reference: Path | None,
+    aoi: Path | None,
+    min_confidence: float,
+    json_file: TextIO | None,
+    **places_options: Any,
 ) -> None:
-    """Score footprints against reference polygons.
+    """Score footprints against reference polygons, or a bundle over a set of places.
+
+    \b
+    everyroof evaluate OUT REFERENCE --aoi AOI
+    everyroof evaluate BUNDLE --places PLACES.yaml --gsd 0.30 --gsd 0.50 --report DIR
 
     OUT is the output folder of a finished run, or any one file of polygons (a column "confidence"
     ranks them). REFERENCE and the area of interest may be any vector files in any CRS.
-    """
+    """  # noqa: D301 - click reads the backslash
+    if _wants_places(out, reference, aoi, places_options):
+        from pipeline.cli.evaluate_bundle import evaluate_bundle
+
+        evaluate_bundle(out, min_confidence=min_confidence, json_file=json_file, **places_options)
+        return
+    assert reference is not None
     try:
         comparison = _score(out, reference, aoi, min_confidence)
     except EveryroofError as error:
         raise click.ClickException(str(error)) from error
     _print_report(comparison)
     if json_file is not None:
-        json.dump(scores_as_dict(comparison.scores), json_file, indent=2, allow_nan=False)
-        json_file.write("\n")
+        from pipeline.scores_json import scores_as_dict
+
+        write_json(scores_as_dict(comparison.scores), json_file)
+
+
+def _wants_places(
+    out: Path, reference: Path | None, aoi: Path | None, places_options: dict[str, Any]
+) -> bool:
+    """Whether a bundle is to be scored over places; refuses what fits neither use."""
+    if places_options["places"] is not None:
+        if reference is not None or aoi is not None:
+            raise click.UsageError("with --places, labels and areas come from the YAML file")
+        return True
+    given = [f"--{name.removesuffix('s_m')}" for name, value in places_options.items() if value]
+    if given:
+        raise click.UsageError(f"{', '.join(given)}: only with --places PLACES.yaml")
+    if reference is None:
+        raise click.UsageError(
+            f"what is {out} to be scored against? A run needs REFERENCE, a bundle --places"
+        )
+    return False
+
+
+def write_json(content: dict[str, Any], file: TextIO) -> None:
+    """Write plain values as indented JSON."""
+    json.dump(content, file, indent=2, allow_nan=False)
+    file.write("\n")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -283,27 +343,3 @@ def _sizes_table(scores: "Scores") -> Any:
 
 def _number(value: float, digits: int) -> str:
     return "-" if math.isnan(value) else f"{value:.{digits}f}"
-
-
-def scores_as_dict(scores: "Scores") -> dict[str, Any]:
-    """Scores as plain JSON values; what is not defined (NaN, no upper edge) is None."""
-    import dataclasses
-
-    from geo.metrics import IOU_THRESHOLDS
-
-    plain = dataclasses.asdict(scores)
-    by_threshold = scores.average_precision.tolist()
-    plain["average_precision"] = {
-        f"{iou:.2f}": value for iou, value in zip(IOU_THRESHOLDS, by_threshold, strict=True)
-    }
-    plain["curve"] = {name: values.tolist() for name, values in plain["curve"].items()}
-    result: dict[str, Any] = _without_nan({"ap50": scores.ap50, "ap50_95": scores.ap50_95, **plain})
-    return result
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 import shapely
+from coco_scores import coco_result
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,6 +13,7 @@ from geo.metrics import (
     count_splits_and_merges,
     evaluate_polygons,
     inside_area,
+    match_polygons,
     num_vertices,
 )
 
@@ -172,6 +174,34 @@ def test_predictions_beyond_the_area_are_ignored_unless_they_match():
     assert scores.ap50 == 1.0
 
 
+def test_matching_names_who_found_whom():
+    predictions = boxes(
+        (60, 0, 64.9, 10),  # within the reference that is not counted
+        (20, 0, 28, 10),  # IoU 0.8 with reference 1
+        (0, 0, 2, 10),  # a fifth of reference 0
+        (20, 0, 30, 10),  # reference 1 again: the more confident one has it
+    )
+    found = match_polygons(predictions, [0.9, 0.8, 0.7, 0.6], REFERENCES, aoi=AOI)
+    assert found.reference.tolist() == [UNMATCHED, 1, UNMATCHED, UNMATCHED]
+    assert found.is_ignored.tolist() == [True, False, False, False]
+    assert found.is_false.tolist() == [False, False, True, True]
+    assert found.is_counted.tolist() == [True, True, True, False]
+    assert found.is_missed.tolist() == [True, False, True, False]
+    np.testing.assert_allclose(found.iou, [np.nan, 0.8, np.nan, np.nan])
+    point = evaluate_polygons(predictions, [0.9, 0.8, 0.7, 0.6], REFERENCES, aoi=AOI).at_threshold
+    assert (point.num_true_positives, point.num_false_positives) == (1, 2)
+    # With an uncounted reference first, positions are still those of the list given.
+    turned = match_polygons(predictions, [0.9, 0.8, 0.7, 0.6], REFERENCES[::-1], aoi=AOI)
+    assert turned.reference.tolist() == [UNMATCHED, 2, UNMATCHED, UNMATCHED]
+
+
+def test_matching_of_nothing():
+    nothing = match_polygons(boxes(), [], REFERENCES)
+    assert nothing.is_missed.all()
+    found = match_polygons(REFERENCES, [0.5] * 4, boxes())
+    assert found.is_false.all()
+
+
 def test_inside_tolerates_rounding():
     made = boxes((60, 0, 65.005, 10), (60, 0, 65.02, 10))
     assert inside_area(made, AOI).tolist() == [True, False]
@@ -291,56 +321,6 @@ def test_overlaps_equal_all_pairs_and_are_symmetric(first, second):
     assert sorted(turned.iou.tolist()) == pytest.approx(sorted(found.iou.tolist()))
 
 
-def coco_result(predictions, confidence, references):
-    """AP50:95 and AP50 of faster-coco-eval on the same shapes drawn as pixel masks."""
-    coco_eval = pytest.importorskip("faster_coco_eval", reason="faster-coco-eval not installed")
-    mask_api = pytest.importorskip("faster_coco_eval.core.mask")
-
-    def encode(polygon):
-        mask = np.zeros((64, 64), np.uint8, order="F")
-        x_min, y_min, x_max, y_max = map(int, polygon.bounds)
-        mask[y_min:y_max, x_min:x_max] = 1
-        run_lengths = mask_api.encode(mask)
-        counts = run_lengths["counts"]
-        text = counts.decode() if isinstance(counts, bytes) else counts
-        return {"size": run_lengths["size"], "counts": text}
-
-    truth = coco_eval.COCO(
-        {
-            "images": [{"id": 1, "width": 64, "height": 64}],
-            "categories": [{"id": 1, "name": "building"}],
-            "annotations": [
-                {
-                    "id": index + 1,
-                    "image_id": 1,
-                    "category_id": 1,
-                    "iscrowd": 0,
-                    "area": polygon.area,
-                    "bbox": [0, 0, 1, 1],
-                    "segmentation": encode(polygon),
-                }
-                for index, polygon in enumerate(references)
-            ],
-        }
-    )
-    found = truth.loadRes(
-        [
-            {
-                "image_id": 1,
-                "category_id": 1,
-                "score": float(score),
-                "segmentation": encode(polygon),
-            }
-            for polygon, score in zip(predictions, confidence, strict=True)
-        ]
-    )
-    evaluation = coco_eval.COCOeval_faster(truth, found, "segm", print_function=lambda *_: None)
-    evaluation.evaluate()
-    evaluation.accumulate()
-    evaluation.summarize()
-    return evaluation.stats[0], evaluation.stats[1]
-
-
 @pytest.mark.parametrize("seed", range(8))
 def test_agrees_with_faster_coco_eval(seed):
     rng = np.random.default_rng(seed)
@@ -354,7 +334,7 @@ def test_agrees_with_faster_coco_eval(seed):
     predictions = boxes(*bounds.tolist())
     confidence = rng.permutation(50) / 50  # all distinct: COCO leaves the order of ties open
     scores = evaluate_polygons(predictions, confidence, references)
-    ap, ap50 = coco_result(predictions, confidence, references)
+    ap, ap50, _ = coco_result(predictions, confidence, references)
     assert 0.1 < ap50 < 1
     assert scores.ap50 == pytest.approx(ap50, abs=1e-9)
     assert scores.ap50_95 == pytest.approx(ap, abs=1e-9)
