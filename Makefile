@@ -1,6 +1,7 @@
 # Everything runs in one virtual environment, made on first use and reused after that.
 #   make test    tests                    make lint      format, lint, types, import contracts
 #   make venv    the environment alone    make format    rewrite the sources in the house format
+#   make demo    draws a town, finds its buildings, says how many were right
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,9 +9,10 @@ BIN := $(VENV)/bin
 # file times installs nothing, and switching between two branches does.
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | tr ' ' '-')
 PYTEST_ARGS ?=
+DEMO_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test lint format constraints clean
+.PHONY: help venv test lint format demo constraints clean
 
 help:
 	@sed -n '/^# *make/s/^# *//p' Makefile
@@ -36,6 +38,9 @@ lint: $(STAMP)
 format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+demo: $(STAMP)
+	$(BIN)/everyroof demo $(DEMO_ARGS)
 
 # The newest versions that fit together, resolved without installing anything.
 constraints: $(STAMP)

@@ -13,12 +13,24 @@ import pytest
 
 from pipeline.cli.main import cli
 from pipeline.config import load_config
+from pipeline.evaluation_config import load_places
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def load_training(path: Path) -> object:
+    """Sources of training data, or a training."""
+    from model.train_config import TrainConfig
+    from pipeline.train_config_file import load_config as load_as
+    from pipeline.train_config_file import load_dataset
+
+    return load_dataset(path) if path.stem == "sources" else load_as(path, TrainConfig)
+
+
 PACKAGES = ("geo", "model", "pipeline")
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
-CONFIG_LOADERS = {"run": load_config}
+CONFIG_LOADERS = {"run": load_config, "evaluate": load_places, "train": load_training}
 """A loader for every folder of configs/."""
 
 MAX_FUNCTION_LINES = 30

@@ -10,7 +10,15 @@ _COMMANDS = {
     "plan": ("pipeline.cli.plan:plan_command", "Say what a run would do: tiles, time, size."),
     "inspect": ("pipeline.cli.inspect:inspect_command", "Show what a result holds."),
     "explain": ("pipeline.cli.explain:explain_command", "Draw every stage of one tile."),
-    "evaluate": ("pipeline.cli.evaluate:evaluate_command", "Score footprints against labels."),
+    "evaluate": (
+        "pipeline.cli.evaluate:evaluate_command",
+        "Score footprints against labels, or a bundle over places.",
+    ),
+    "calibrate": ("pipeline.cli.calibrate:calibrate_command", "Calibrate a bundle's confidence."),
+    "export": ("pipeline.cli.export:export_command", "Export a bundle as ONNX or torch.export."),
+    "pack": ("pipeline.cli.pack:pack_command", "Read training data into one chip pack."),
+    "train": ("pipeline.cli.train:train_command", "Train a network on a chip pack."),
+    "demo": ("pipeline.cli.demo:demo_command", "Draw a town, run on it, score the result."),
     "bundle": ("pipeline.cli.bundle:bundle_group", "Make and show bundles (network + metadata)."),
 }
 

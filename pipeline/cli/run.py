@@ -86,18 +86,19 @@ def singleimage_config(image: str, out: str, model: str | None) -> dict[str, Any
 
     path = Path(__file__).parent.parent / "defaults" / "single_geotiff.yaml"
     data: dict[str, Any] = yaml.safe_load(path.read_text())
-    return {**data, "images": [image], "output": out, "model": model or _shipped_bundle()}
+    return {**data, "images": [image], "output": out, "model": model or shipped_bundle()}
 
 
-def _shipped_bundle() -> str:
-    import importlib.util
+def shipped_bundle() -> str:
+    """Path of the weights that come with the package.
 
-    spec = importlib.util.find_spec("model")
-    folders = list(spec.submodule_search_locations or []) if spec else []
-    shipped = sorted(p for f in folders for p in Path(f).glob("weights/*.safetensors"))
-    if not shipped:
-        raise click.UsageError(
-            "no weights are installed with this version; give --model BUNDLE "
-            "(everyroof bundle import makes one from a state dict)"
-        )
-    return str(shipped[-1])
+    Raises:
+        click.UsageError: if there are none.
+    """
+    from model.errors import BundleError
+    from model.shipped import shipped_bundle_path
+
+    try:
+        return str(shipped_bundle_path())
+    except BundleError as error:
+        raise click.UsageError(str(error)) from error

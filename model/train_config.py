@@ -1,0 +1,126 @@
+"""TrainConfig: everything that decides a training, composed of the configs beside their code."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from model.chips import ChipConfig
+from model.losses import LossConfig
+from model.mixup import MixupConfig
+from model.unet import NetworkConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class EdgeConfig:
+    """Gaussian edge weights. PAPER.md (M): sigma 3 px; its c = 200 in another normalisation."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    sigma_px: float = 3.0
+    """Of the Gaussian."""
+    amplitude: float = 20.0
+    """See `model.edge_weights.gaussian_edge_weights`; 20 gives 2.7 on a straight edge. 0: none."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if not 0.1 <= self.sigma_px <= 50.0:
+            raise ValueError(f"sigma_px = {self.sigma_px}; expected 0.1 to 50")
+        if not 0.0 <= self.amplitude <= 1e4:
+            raise ValueError(f"amplitude = {self.amplitude}; expected 0 to 10000")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetConfig:
+    """What the channels are asked for."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    erosion_px: int = 1
+    """Erosion of the instances, and growing back after merging. PAPER.md (M): about 1."""
+    border_px: int = 2
+    """`border`: half the width of the band between buildings."""
+    distance_px: int = 5
+    """`distance`: depth at which the second channel reaches 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleConfig:
+    """Steps and learning rate."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    steps: int = 3000
+    """Batches."""
+    batch_size: int = 12
+    """Chips a batch and process. PAPER.md (M): 128."""
+    learning_rate: float = 1e-3
+    """Highest of a one-cycle schedule. PAPER.md (M): Adam, 1e-3."""
+    weight_decay: float = 1e-2
+    """Of AdamW."""
+    warmup_share: float = 0.1
+    """Share of the steps in which the rate rises."""
+    clip_norm: float = 5.0
+    """Largest norm of a gradient."""
+    ema_decay: float = 0.998
+    """Of the averaged weights, which are validated and exported."""
+    validate_every: int = 250
+    """Steps between validations, and between checkpoints."""
+    max_minutes: float | None = None
+    """The training ends then, wherever the schedule stands. None: never."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for name in ("steps", "batch_size", "validate_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} = {getattr(self, name)}; expected at least 1")
+        if not 0.0 < self.learning_rate <= 1.0:
+            raise ValueError(f"learning_rate = {self.learning_rate}; expected above 0, at most 1")
+        if not 0.0 <= self.ema_decay < 1.0:
+            raise ValueError(f"ema_decay = {self.ema_decay}; expected 0 to below 1")
+        if not 0.0 < self.warmup_share < 1.0:
+            raise ValueError(f"warmup_share = {self.warmup_share}; expected between 0 and 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """One training."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    pack: str
+    """The chip pack (`everyroof pack`)."""
+    output: str
+    """Folder of checkpoints, logs and the bundle."""
+    name: str = "everyroof"
+    """Name of the bundle."""
+    network: NetworkConfig = field(default_factory=lambda: NetworkConfig(encoder="resnet18"))
+    """The network."""
+    encoder_weights: str | None = None
+    """`imagenet` (a download), or None."""
+    init: str | None = None
+    """A bundle or a plain state dict (.safetensors) to start from."""
+    mean: tuple[float, float, float] = (0.45, 0.45, 0.45)
+    """Subtracted from level / 255."""
+    std: tuple[float, float, float] = (0.25, 0.25, 0.25)
+    """Divides what is left."""
+    chips: ChipConfig = field(default_factory=ChipConfig)
+    """Chips and augmentation."""
+    targets: TargetConfig = field(default_factory=TargetConfig)
+    """Targets."""
+    edges: EdgeConfig = field(default_factory=EdgeConfig)
+    """Edge weights."""
+    loss: LossConfig = field(default_factory=LossConfig)
+    """Loss."""
+    mixup: MixupConfig = field(default_factory=MixupConfig)
+    """mixup."""
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    """Steps and learning rate."""
+    validation_gsd_m: tuple[float, ...] = (0.3, 0.5)
+    """Pixel sizes at which validation places are scored."""
+    gsd_m: float = 0.3
+    """Pixel size that the bundle recommends."""
+    precision: Literal["bf16-mixed", "32-true", "16-mixed"] = "bf16-mixed"
+    """Of Lightning."""
+    seed: int = 0
+    """Every chip, augmentation and mixup draw is a function of it, the step and the index."""
+    num_loaders: int = 1
+    """Processes that cut chips."""

@@ -1,0 +1,63 @@
+"""AP50 of rasters on cases whose answer is known."""
+
+import math
+
+import numpy as np
+import pytest
+
+from model.mask_scores import mask_ap50
+
+
+def town() -> tuple[np.ndarray, np.ndarray]:
+    ids = np.zeros((60, 80), np.int32)
+    for k in range(4):
+        ids[10:20, 5 + 18 * k : 15 + 18 * k] = k + 1
+        ids[35:45, 5 + 18 * k : 15 + 18 * k] = k + 5
+    return ids, np.ones(ids.shape, bool)
+
+
+def score(probability: np.ndarray, ids: np.ndarray, known: np.ndarray, grow_px: int = 0) -> float:
+    return mask_ap50(probability.astype(np.float32), ids, known, grow_px=grow_px, threshold=0.5)
+
+
+def test_all_found() -> None:
+    ids, known = town()
+    assert score(0.9 * (ids > 0), ids, known) == pytest.approx(1.0)
+
+
+def test_eroded_cores_are_grown_back() -> None:
+    ids, known = town()
+    core = np.zeros(ids.shape)
+    for k in range(1, 9):
+        rows, cols = np.nonzero(ids == k)
+        core[rows.min() + 2 : rows.max() - 1, cols.min() + 2 : cols.max() - 1] = 0.9
+    assert score(core, ids, known) == 0.0  # 36 of 100 pixels
+    assert score(core, ids, known, grow_px=2) == pytest.approx(1.0)
+
+
+def test_half_found_and_a_false_one_ranked_first() -> None:
+    ids, known = town()
+    probability = np.where((ids > 0) & (ids <= 4), 0.8, 0.0)
+    assert score(probability, ids, known) == pytest.approx(51 / 101)  # recalls 0 to 0.50
+    probability[50:55, 5:10] = 0.95  # precision of the four becomes 1/2, 2/3, 3/4, 4/5
+    assert score(probability, ids, known) == pytest.approx(51 / 101 * 0.8)
+
+
+def test_unknown_ground_is_not_counted() -> None:
+    ids, known = town()
+    known[30:] = False
+    probability = np.where((ids > 0) & (ids <= 4), 0.8, 0.0)
+    probability[50:55, 5:10] = 0.95
+    assert score(probability, ids, known) == pytest.approx(1.0)
+
+
+def test_nothing_to_find_is_no_score() -> None:
+    ids = np.zeros((20, 20), np.int32)
+    assert math.isnan(score(np.zeros(ids.shape), ids, np.ones(ids.shape, bool)))
+    ids[:5] = 1  # cut by the raster's edge
+    assert math.isnan(score(np.zeros(ids.shape), ids, np.ones(ids.shape, bool)))
+
+
+def test_nothing_found() -> None:
+    ids, known = town()
+    assert score(np.zeros(ids.shape), ids, known) == 0.0

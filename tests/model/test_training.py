@@ -1,0 +1,167 @@
+"""Training, small and on the CPU: to the bit again, after a kill too, and it learns."""
+
+import dataclasses
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from place_drawings import checkered_place
+
+from model.bundle import load_bundle
+from model.chip_pack import write_pack
+from model.chips import ChipConfig
+from model.errors import TrainingError
+from model.mixup import MixupConfig
+from model.train_config import ScheduleConfig, TrainConfig
+from model.training import train
+from model.unet import NetworkConfig
+
+NETWORK = NetworkConfig(encoder="resnet18", encoder_depth=3, decoder_channels=(32, 16, 8))
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*:DeprecationWarning:lightning"),
+    pytest.mark.filterwarnings("ignore::UserWarning:lightning"),
+    pytest.mark.filterwarnings("ignore:.*LeafSpec.*"),
+]
+
+
+@pytest.fixture(scope="module")
+def pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("packs") / "drawn.pack.zip"
+    write_pack(
+        path,
+        [checkered_place("drawn/one"), checkered_place("drawn/two", split="validation")],
+    )
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _restore_threads() -> None:
+    torch.set_num_threads(2)
+
+
+def small(pack: Path, output: Path, **schedule: object) -> TrainConfig:
+    values = {"steps": 6, "batch_size": 2, "validate_every": 2, **schedule}
+    return TrainConfig(
+        pack=str(pack),
+        output=str(output),
+        network=NETWORK,
+        chips=ChipConfig(size_px=64, gsd_m=(0.25, 0.4)),
+        mixup=MixupConfig(alpha=0.4),
+        schedule=ScheduleConfig(**values),  # type: ignore[arg-type]
+        validation_gsd_m=(0.3,),
+        precision="32-true",
+        num_loaders=0,
+    )
+
+
+def weights_of(bundle: Path) -> dict[str, torch.Tensor]:
+    return safetensors.torch.load_file(bundle)
+
+
+def same(first: Path, second: Path) -> bool:
+    one, two = weights_of(first), weights_of(second)
+    return one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one)
+
+
+def last_weights(folder: Path) -> dict[str, torch.Tensor]:
+    checkpoint = torch.load(folder / "last.ckpt", weights_only=False)
+    return checkpoint["state_dict"]
+
+
+def test_a_seed_repeats_to_the_bit_and_gives_a_bundle(pack: Path, tmp_path: Path) -> None:
+    first = train(small(pack, tmp_path / "a"))
+    second = train(small(pack, tmp_path / "b"))
+    assert same(first.bundle, second.bundle)
+    other = train(dataclasses.replace(small(pack, tmp_path / "c"), seed=1))
+    assert not same(first.bundle, other.bundle)
+    meta = load_bundle(first.bundle).meta
+    assert meta.erosion_px == 1
+    assert meta.provenance["best_step"] == first.best_step
+    scores = (tmp_path / "a" / "scores.csv").read_text()
+    assert "drawn/two" in scores
+    assert "drawn/one" not in scores
+
+
+KILLED = """
+    import os, signal, sys
+    sys.path[:0] = {paths!r}
+    from pathlib import Path
+    import test_training as t
+    import model.training as training
+    update = training.SegmenterTraining.on_train_batch_end
+    def die(self, outputs, batch, batch_idx):
+        update(self, outputs, batch, batch_idx)
+        if int(batch["step"]) == 4:
+            os.kill(os.getpid(), signal.SIGKILL)
+    training.SegmenterTraining.on_train_batch_end = die
+    t.torch.set_num_threads(2)
+    training.train(t.small(Path({pack!r}), Path({out!r})))
+"""
+
+
+def test_going_on_after_a_kill_equals_the_unbroken_training(pack: Path, tmp_path: Path) -> None:
+    train(small(pack, tmp_path / "whole"))
+    here = Path(__file__).parent
+    script = textwrap.dedent(KILLED).format(
+        paths=[str(here), str(here.parent), str(here.parent.parent)],
+        pack=str(pack),
+        out=str(tmp_path / "broken"),
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()[-2000:]
+    result = train(small(pack, tmp_path / "broken"), resume=True)
+    assert result.num_steps == 6
+    whole, broken = last_weights(tmp_path / "whole"), last_weights(tmp_path / "broken")
+    assert all(torch.equal(whole[name], broken[name]) for name in whole)
+    assert same(tmp_path / "whole" / "everyroof.safetensors", result.bundle)
+
+
+def test_it_learns_a_drawn_place(pack: Path, tmp_path: Path) -> None:
+    config = small(pack, tmp_path, steps=30, validate_every=30, learning_rate=3e-3, ema_decay=0.9)
+    config = dataclasses.replace(
+        config,
+        mixup=MixupConfig(alpha=0.0),
+        chips=ChipConfig(size_px=96, gsd_m=(0.3, 0.3001)),
+    )
+    untrained = train(
+        dataclasses.replace(
+            config,
+            output=str(tmp_path / "no"),
+            schedule=dataclasses.replace(config.schedule, steps=1, validate_every=1),
+        )
+    )
+    trained = train(config)
+    assert trained.best_ap50 > untrained.best_ap50 + 0.2
+
+
+def test_initial_weights_are_used_and_checked(pack: Path, tmp_path: Path) -> None:
+    first = train(small(pack, tmp_path / "a", steps=1, validate_every=1))
+    tiny = small(pack, tmp_path / "b", steps=1, validate_every=1, learning_rate=1e-8)
+    second = train(dataclasses.replace(tiny, init=str(first.bundle), seed=3))
+    name = "encoder.conv1.weight"
+    torch.testing.assert_close(
+        weights_of(first.bundle)[name], weights_of(second.bundle)[name], atol=1e-3, rtol=0
+    )
+    with pytest.raises(TrainingError, match="there is no such file"):
+        train(dataclasses.replace(tiny, init=str(tmp_path / "absent.safetensors")))
+    safetensors.torch.save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(TrainingError, match="made for another network"):
+        train(dataclasses.replace(tiny, init=str(tmp_path / "other.safetensors")))
+
+
+def test_importing_it_needs_nothing_geospatial() -> None:
+    heavy = ("rasterio", "geopandas", "shapely", "pyproj", "numba")
+    script = f"import sys, model.training; print([m for m in {heavy!r} if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[2],
+    )
+    assert done.stdout.strip() == "[]"
