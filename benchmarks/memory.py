@@ -2,7 +2,8 @@
 
     python benchmarks/memory.py BUNDLE [--sizes 2048 8192 16384] [--tile-px 4096] [--workers 1]
 
-Prints the peak of the tree and of the launcher alone.
+Prints the peak of the tree and of the launcher alone, and by how much the launcher grew a tile
+between the first size and the last (with several workers, since a single one computes itself).
 """
 
 import argparse
@@ -55,6 +56,7 @@ def main() -> None:
     parser.add_argument("--tile-px", type=int, default=4096)
     parser.add_argument("--workers", type=int, default=1)
     args = parser.parse_args()
+    launchers: list[tuple[int, int]] = []
     for size in args.sizes:
         with tempfile.TemporaryDirectory() as folder:
             image = Path(folder) / "town.tif"
@@ -69,12 +71,17 @@ def main() -> None:
             config.write_text(yaml.safe_dump(data))
             peak, launcher = measure(config, args.workers)
             manifest = json.loads((Path(folder) / "out" / "manifest.json").read_text())
+            launchers.append((manifest["tiles"]["num_tiles"], launcher))
             print(
                 f"{size} px: {manifest['tiles']['num_tiles']} tiles, "
                 f"{manifest['counts']['footprints']} footprints, peak {peak / 1e9:.3f} GB, "
                 f"launcher {launcher / 1e6:.1f} MB",
                 flush=True,
             )
+    (first_tiles, first), (last_tiles, last) = launchers[0], launchers[-1]
+    if args.workers > 1 and last_tiles > first_tiles:
+        grown = (last - first) / 1e3 / (last_tiles - first_tiles)
+        print(f"the launcher grew by {grown:.2f} kB a tile")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from typing import Any
 
 from geo.errors import EveryroofError
 from pipeline.config import RunConfig, load_config, parse_config
+from pipeline.launcher_heap import keep_heap_small
 from pipeline.logs import configure_logging
 from pipeline.orphan_guard import end_with_supervisor
 from pipeline.output_folder import prepare_output
@@ -69,6 +70,9 @@ def request_config(request: JobRequest) -> RunConfig:
 
 def run_job(request: JobRequest, folder: Path, begin: float) -> int:
     """Run one job; returns the exit status."""
+    if request.workers > 1:
+        # With one worker this process runs the network, too.
+        keep_heap_small()
     config = request_config(request)
     spec = resolve_config(config, run_token=os.environ["EVERYROOF_RUN_TOKEN"])
     prepare_output(spec, fresh=request.fresh)
