@@ -18,7 +18,7 @@ from model.evaluate import PlaceScores, score_place
 from model.write_drawn import ScenePlace, write_scene_image, write_scene_outlines
 from pipeline.palette import FALSE_COLOUR, MISSED_COLOUR, TRUE_COLOUR
 
-TOWN_SEED = 7
+TOWN_SEED = 10
 """A town that has a bit of everything."""
 TOWN_GSD_M = 0.3
 # The Gulf of Guinea: nobody lives there.

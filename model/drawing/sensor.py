@@ -45,7 +45,7 @@ def _develop(rng: np.random.Generator, image: Float32Array) -> Float32Array:
     # Exposure goes most of the way to a usual brightness, as cameras and mosaics do.
     wanted = float(np.clip(rng.normal(122, 15), 90, 155))
     exposure = (wanted / max(float(image.mean()), 1.0)) ** 0.8
-    gain = exposure * rng.normal(1.0, 0.028, 3)
+    gain = exposure * rng.normal(1.0, 0.022, 3)
     gamma, middle = float(rng.normal(1.0, 0.08)), wanted
     contrast, saturation = float(rng.normal(1.08, 0.11)), float(rng.normal(0.95, 0.16))
     image = np.clip(image * gain.astype(np.float32), 0, 400) / np.float32(255)
