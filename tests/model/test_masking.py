@@ -66,3 +66,25 @@ def test_what_lies_under_the_mask_is_not_seen(unet: nn.Module) -> None:
         zeros = network(image)[:, :, 32:96, 64:160]
         noise = network(torch.where(mask, image, torch.rand_like(image)))[:, :, 32:96, 64:160]
     assert torch.equal(zeros, noise)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@torch.inference_mode()
+def test_patches_in_place_give_the_bits_of_a_product_with_the_mask(
+    unet: nn.Module, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two images a batch, with slanted edges, holes and specks of missing ground."""
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randn(2, 3, 160, 192, generator=generator)
+    rows, cols = torch.meshgrid(torch.arange(160), torch.arange(192), indexing="ij")
+    mask = (torch.rand(2, 1, 160, 192, generator=generator) > 0.001) & (rows + cols // 9 < 120)
+    mask[1, :, 40:110, 50:130] = False
+    images.masked_fill_(~mask, 0.0)
+    network = copy.deepcopy(unet)
+    masking = LayerMasking(network)
+    with masking.using(mask):
+        in_place = network(images.clone())
+    monkeypatch.setattr("model.masking._is_eager_on_cpu", lambda image: False)
+    with masking.using(mask):
+        product = network(images.clone())
+    assert torch.equal(in_place, product)
