@@ -24,10 +24,11 @@ from geo.components import find_instances
 from geo.finish import FinishConfig, finish_outlines
 from geo.footprint_ids import footprint_ids
 from geo.footprints import footprint_table
-from geo.grid import PixelWindow, WorldGrid
+from geo.grid import WorldGrid
 from geo.grow import grow_instances
 from geo.instances import Instances
 from geo.lonlat import to_lonlat
+from geo.pixel_window import PixelWindow
 from geo.polygons import PolygonArray
 from geo.trace import trace_outlines
 

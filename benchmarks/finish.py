@@ -16,7 +16,7 @@ import shapely
 
 from geo.components import find_instances
 from geo.finish import FORM_NAMES, FinishConfig, finish_with_forms
-from geo.grid import PixelWindow
+from geo.pixel_window import PixelWindow
 from geo.run_overlap import iou_with_runs
 from geo.trace import trace_outlines
 

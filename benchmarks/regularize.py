@@ -18,8 +18,8 @@ from affine import Affine
 
 from geo.components import find_instances
 from geo.finish import FinishConfig, finish_outlines
-from geo.grid import PixelWindow
 from geo.instances import Instances
+from geo.pixel_window import PixelWindow
 from geo.polygons import PolygonArray
 from geo.trace import trace_outlines
 

@@ -16,9 +16,9 @@ import numpy as np
 import rasterio.features
 
 from geo.components import find_instances
-from geo.grid import PixelWindow
 from geo.grow import grow_instances
 from geo.instances import Instances
+from geo.pixel_window import PixelWindow
 from geo.trace import trace_outlines
 
 BLOCK_PX = 512

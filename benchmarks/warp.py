@@ -19,10 +19,11 @@ from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
 
 from geo.gdal import gdal_env
-from geo.grid import PixelWindow, WorldGrid, zone_of_longitude
+from geo.grid import WorldGrid, zone_of_longitude
 from geo.image_levels import choose_level
 from geo.image_profile import profile_image
 from geo.images import ImageInfo, open_image
+from geo.pixel_window import PixelWindow
 from geo.rasters import RasterConfig, TileReader, covers
 
 METHODS = ("everyroof", "WarpedVRT")

@@ -12,7 +12,8 @@ from rasterio.io import MemoryFile
 from geo.atomic_files import write_atomically
 from geo.errors import RasterError
 from geo.gdal import gdal_reason
-from geo.grid import PixelWindow, WorldGrid
+from geo.grid import WorldGrid
+from geo.pixel_window import PixelWindow
 
 
 def write_cog(

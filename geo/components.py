@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from geo.connectivity import ConnectedRuns, connect_runs, sum_image_counts
-from geo.grid import PixelWindow
 from geo.instances import BoolArray, Instances, Int32Array, Int64Array
+from geo.pixel_window import PixelWindow
 
 Uint8Array = npt.NDArray[np.uint8]
 Uint16Array = npt.NDArray[np.uint16]

@@ -14,9 +14,9 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from geo.grid import PixelWindow
 from geo.image_levels import Level
 from geo.images import ImageInfo
+from geo.pixel_window import PixelWindow
 from geo.raster_config import RasterConfig
 
 Uint8Array = npt.NDArray[np.uint8]

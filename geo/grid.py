@@ -17,6 +17,7 @@ import pyproj
 from affine import Affine
 
 from geo.errors import GridError
+from geo.pixel_window import PixelWindow
 
 MIN_LATITUDE_DEG = -80.0
 MAX_LATITUDE_DEG = 84.0
@@ -28,47 +29,6 @@ Float64Array = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
 _TILE_NAME = re.compile(r"z(\d{2})_g(\d+)mm_s(\d+)_r(-?\d+)_c(-?\d+)")
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class PixelWindow:
-    """A rectangle of grid pixels (global columns and rows of one zone's grid).
-
-    Attributes:
-        col_off: first column.
-        row_off: first row.
-        width: number of columns.
-        height: number of rows.
-    """
-
-    col_off: int
-    row_off: int
-    width: int
-    height: int
-
-    @property
-    def col_end(self) -> int:
-        """Column after the last one."""
-        return self.col_off + self.width
-
-    @property
-    def row_end(self) -> int:
-        """Row after the last one."""
-        return self.row_off + self.height
-
-    def expand(self, margin_px: int) -> "PixelWindow":
-        """The window with a margin on every side."""
-        return PixelWindow(
-            self.col_off - margin_px,
-            self.row_off - margin_px,
-            self.width + 2 * margin_px,
-            self.height + 2 * margin_px,
-        )
-
-    def within(self, outer: "PixelWindow") -> tuple[slice, slice]:
-        """Row and column slices of this window in an array that holds `outer`."""
-        row, col = self.row_off - outer.row_off, self.col_off - outer.col_off
-        return slice(row, row + self.height), slice(col, col + self.width)
 
 
 @dataclass(frozen=True, slots=True, order=True)

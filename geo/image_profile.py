@@ -12,10 +12,10 @@ import numpy.typing as npt
 from geo.atomic_files import atomic_path
 from geo.errors import RasterError
 from geo.fill_areas import FillAreas, find_fill
-from geo.grid import PixelWindow
 from geo.image_levels import Level, coarse_level
 from geo.image_reader import ImageReader
 from geo.images import ImageInfo
+from geo.pixel_window import PixelWindow
 from geo.raster_config import RasterConfig
 from geo.source_pixels import level_windows, read_values
 from geo.value_scaling import ValueScaling, percentile_scaling

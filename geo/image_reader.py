@@ -14,9 +14,9 @@ from rasterio.windows import Window
 
 from geo.errors import RasterError
 from geo.gdal import gdal_env, gdal_reason
-from geo.grid import PixelWindow
 from geo.image_levels import Level
 from geo.images import ImageInfo
+from geo.pixel_window import PixelWindow
 
 Uint8Array = npt.NDArray[np.uint8]
 

@@ -9,16 +9,12 @@ import numpy.typing as npt
 import shapely
 
 from geo.errors import RasterError
-from geo.grid import (
-    METRES_PER_DEGREE,
-    PixelWindow,
-    WorldGrid,
-    window_bounds_lonlat,
-)
+from geo.grid import METRES_PER_DEGREE, WorldGrid, window_bounds_lonlat
 from geo.image_levels import choose_level
 from geo.image_profile import ImageProfile
 from geo.image_reader import ImageReader
 from geo.images import ImageInfo
+from geo.pixel_window import PixelWindow
 from geo.raster_config import RasterConfig as RasterConfig
 from geo.source_pixels import read_level
 from geo.warp import BLOCK_PX, BlockMap, Canvas, map_blocks, paint_chunk, plan_chunks

@@ -20,8 +20,8 @@ import numpy as np
 
 from geo.components import exceeds_extent
 from geo.connectivity import connect_runs, sum_image_counts
-from geo.grid import PixelWindow
 from geo.instances import BoolArray, Instances, Int32Array, Int64Array, concat_instances
+from geo.pixel_window import PixelWindow
 
 LEVEL_FACTOR = 4
 

@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from geo.fill_areas import FillAreas, near_colour
-from geo.grid import PixelWindow
 from geo.image_levels import Level
 from geo.image_reader import ImageReader
 from geo.images import ImageInfo
+from geo.pixel_window import PixelWindow
 from geo.value_scaling import ValueScaling
 
 Uint8Array = npt.NDArray[np.uint8]

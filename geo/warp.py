@@ -16,9 +16,10 @@ import numpy as np
 import numpy.typing as npt
 import pyproj
 
-from geo.grid import PixelWindow, WorldGrid
+from geo.grid import WorldGrid
 from geo.image_levels import Level
 from geo.images import ImageInfo
+from geo.pixel_window import PixelWindow
 from geo.warp_kernel import NODE_STEP_PX, paint_cells
 
 Uint8Array = npt.NDArray[np.uint8]

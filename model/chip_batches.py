@@ -1,6 +1,6 @@
 """Batches of chips as a dataset for PyTorch's DataLoader: item k is the whole batch of a step."""
 
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import cv2
 import numpy as np
@@ -22,6 +22,9 @@ class ChipBatch(TypedDict):
         gsd_m: pixel size in metres, float32, (N,).
         place: name of each chip's place.
         step: the step.
+        soft: a teacher's output, round(255 * sigmoid), uint8, (N, channels, h, w), where all chips
+            have one.
+        pool: chips of unlabelled ground, where there is a pool.
     """
 
     image: Tensor
@@ -31,6 +34,8 @@ class ChipBatch(TypedDict):
     gsd_m: Tensor
     place: list[str]
     step: int
+    soft: NotRequired[Tensor]
+    pool: NotRequired["ChipBatch"]
 
 
 class ChipBatches(Dataset[ChipBatch]):
@@ -48,6 +53,8 @@ class ChipBatches(Dataset[ChipBatch]):
         start_step: first step, above 0 when resuming.
         rank: this process among those that train together.
         num_ranks: how many they are.
+        pool: cuts the chips of unlabelled ground that go with each batch.
+        pool_batch_size: how many of these.
     """
 
     def __init__(
@@ -59,6 +66,8 @@ class ChipBatches(Dataset[ChipBatch]):
         start_step: int = 0,
         rank: int = 0,
         num_ranks: int = 1,
+        pool: ChipSampler | None = None,
+        pool_batch_size: int = 0,
     ) -> None:
         if batch_size < 1 or not 0 <= rank < num_ranks:
             raise ValueError(
@@ -72,6 +81,8 @@ class ChipBatches(Dataset[ChipBatch]):
         self.start_step = start_step
         self.num_steps = num_steps
         self.first_index = rank * batch_size
+        self.pool = pool
+        self.pool_indices = range(rank * pool_batch_size, (rank + 1) * pool_batch_size)
 
     def __len__(self) -> int:
         return self.num_steps - self.start_step
@@ -81,7 +92,11 @@ class ChipBatches(Dataset[ChipBatch]):
             raise IndexError(f"batch {item} of {len(self)}")
         step = self.start_step + item
         indices = range(self.first_index, self.first_index + self.batch_size)
-        return collate_chips([self.sampler.chip(step, index) for index in indices], step)
+        batch = collate_chips([self.sampler.chip(step, index) for index in indices], step)
+        if self.pool is not None and self.pool_indices:
+            chips = [self.pool.chip(step, index) for index in self.pool_indices]
+            batch["pool"] = collate_chips(chips, step)
+        return batch
 
     def loader(self, num_workers: int = 0) -> "DataLoader[ChipBatch]":
         """A loader that gives the batches in order.
@@ -113,7 +128,7 @@ def collate_chips(chips: list[Chip], step: int = 0) -> ChipBatch:
         chips: at least one.
         step: the step that they belong to.
     """
-    return ChipBatch(
+    batch = ChipBatch(
         image=torch.from_numpy(np.stack([chip.image for chip in chips])),
         ids=torch.from_numpy(np.stack([chip.ids for chip in chips])),
         known=torch.from_numpy(np.stack([chip.known for chip in chips])),
@@ -122,3 +137,7 @@ def collate_chips(chips: list[Chip], step: int = 0) -> ChipBatch:
         place=[chip.place for chip in chips],
         step=step,
     )
+    soft = [chip.soft for chip in chips if chip.soft is not None]
+    if len(soft) == len(chips):
+        batch["soft"] = torch.from_numpy(np.stack(soft))
+    return batch

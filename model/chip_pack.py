@@ -1,8 +1,9 @@
 """Chip packs: the places of a training run in one small file that needs nothing geospatial.
 
 A zip file (stored, since its members are compressed already) with `index.json` and, for each place,
-the image as JPEG, the ids as 16 bit PNG and the masks as one 8 bit PNG (bit 0 known, bit 1 valid).
-Labels are exact; the image has lost what JPEG loses. Drawn places are kept as their recipes.
+the image as JPEG, the ids as 16 bit PNG, the masks as one 8 bit PNG (bit 0 known, bit 1 valid) and
+what a teacher said, where one did, as one 8 bit PNG a channel. Labels are exact; the image has lost
+what JPEG loses. Drawn places are kept as their recipes.
 """
 
 import dataclasses
@@ -94,7 +95,8 @@ def read_pack(path: str | Path) -> list[Place]:
 def _describe(place: Place, file: str) -> dict[str, Any]:
     entry = {name: getattr(place, name) for name in _TEXTS + _NUMBERS}
     if place.recipe is None:
-        return entry | {"file": file, "shape": list(place.shape)}
+        channels = {} if place.soft is None else {"soft_channels": place.soft.shape[2]}
+        return entry | {"file": file, "shape": list(place.shape)} | channels
     return entry | {"recipe": dataclasses.asdict(place.recipe), "ids_crc32": _crc32(place.ids)}
 
 
@@ -102,11 +104,16 @@ def _encode(place: Place, quality: int) -> list[tuple[str, bytes]]:
     masks = place.known.astype(np.uint8) * _KNOWN + place.valid.astype(np.uint8) * _VALID
     jpeg = (cv2.IMWRITE_JPEG_QUALITY, quality)
     png = (cv2.IMWRITE_PNG_COMPRESSION, 9)
-    return [
+    members = [
         (".jpg", _encoded(".jpg", np.ascontiguousarray(place.image[:, :, ::-1]), jpeg)),
         (".ids.png", _encoded(".png", place.ids.astype(np.uint16), png)),
         (".masks.png", _encoded(".png", masks, png)),
     ]
+    for channel in range(0 if place.soft is None else place.soft.shape[2]):
+        assert place.soft is not None
+        soft = np.ascontiguousarray(place.soft[:, :, channel])
+        members.append((f".soft{channel}.png", _encoded(".png", soft, png)))
+    return members
 
 
 def _encoded(suffix: str, array: Any, options: tuple[int, int]) -> bytes:
@@ -157,11 +164,22 @@ def _read_place(path: str | Path, archive: zipfile.ZipFile, entry: dict[str, Any
             ids=ids.astype(np.int32),
             known=(masks & _KNOWN) > 0,
             valid=valid,
+            soft=_read_soft(archive, entry, shape),
         )
     except (KeyError, TypeError, ValueError, PlaceError) as error:
         raise ChipPackError(
             f"chip pack {path} is damaged at place {entry.get('name', '?')}: {error}"
         ) from error
+
+
+def _read_soft(
+    archive: zipfile.ZipFile, entry: dict[str, Any], shape: tuple[int, ...]
+) -> UInt8Array | None:
+    channels = [
+        _decode(archive, f"{entry['file']}.soft{channel}.png", cv2.IMREAD_UNCHANGED, shape)
+        for channel in range(int(entry.get("soft_channels", 0)))
+    ]
+    return np.stack(channels, axis=2) if channels else None
 
 
 def _draw_place(entry: dict[str, Any]) -> Place:

@@ -93,6 +93,7 @@ class Chip:
         valid: has image data, bool, shape (height, width).
         gsd_m: pixel size in metres.
         place: name of the place.
+        soft: a teacher's output there, uint8, shape (channels, height, width), if it has any.
     """
 
     image: UInt8Array
@@ -101,6 +102,7 @@ class Chip:
     valid: BoolArray
     gsd_m: float
     place: str
+    soft: UInt8Array | None = None
 
 
 class ChipSampler:
@@ -164,7 +166,8 @@ class ChipSampler:
             image = _cut_out(image, valid, self.config.cutout_size, rng)
         if rng.random() < self.config.missing_share:
             _drop_side(known, valid, rng)
-        return _finished(image, ids, known, valid, gsd_m, pyramid.place.name)
+        chip = _finished(image, ids, known, valid, gsd_m, pyramid.place.name)
+        return dataclasses.replace(chip, soft=pyramid.sample_soft(to_place, (size, size)))
 
     def _draw_gsd(self, place: Place, rng: np.random.Generator) -> float:
         low, high = self.config.gsd_m

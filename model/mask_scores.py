@@ -4,6 +4,7 @@ The same rules as `geo.metrics` (COCO's matching and average precision at IoU 0.
 scores come from polygons; this one needs numpy and OpenCV only.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -18,6 +19,8 @@ BoolArray = npt.NDArray[np.bool_]
 
 _MIN_IOU = 0.5
 _IGNORED_SHARE = 0.5
+_PART_SHARE = 0.5
+_WHOLE_SHARE = 0.05
 _RECALL_POINTS = np.linspace(0.0, 1.0, 101)
 
 
@@ -29,12 +32,47 @@ class _Detections:
     best_id: Int32Array
     iou: Float64Array
     is_ignored: BoolArray
+    num_splits: int
+    num_merges: int
 
 
-def mask_ap50(
+@dataclass(frozen=True, slots=True)
+class MaskMatches:
+    """The components of one raster that count, and what they hit.
+
+    Attributes:
+        confidence: float64, shape (n,).
+        is_hit: matches a reference at IoU 0.5, bool, shape (n,).
+        num_references: references that count.
+        num_splits: those covered by several components, as `geo.metrics` defines it.
+        num_merges: components that cover several references.
+    """
+
+    confidence: Float64Array
+    is_hit: BoolArray
+    num_references: int
+    num_splits: int
+    num_merges: int
+
+
+def pooled_ap50(matches: Sequence[MaskMatches]) -> float:
+    """Average precision at IoU 0.5 over several rasters, ranked together.
+
+    Returns:
+        0 to 1; NaN where no reference is counted.
+    """
+    num_references = sum(part.num_references for part in matches)
+    if num_references == 0:
+        return float("nan")
+    confidence = np.concatenate([part.confidence for part in matches])
+    is_hit = np.concatenate([part.is_hit for part in matches])
+    return _average_precision(is_hit[np.argsort(-confidence, kind="stable")], num_references)
+
+
+def match_masks(
     probability: Float32Array, ids: Int32Array, known: BoolArray, *, grow_px: int, threshold: float
-) -> float:
-    """Average precision at IoU 0.5 of the components of a probability.
+) -> MaskMatches:
+    """The components of a probability against reference instances.
 
     Args:
         probability: of the core of a building, shape (H, W).
@@ -43,13 +81,8 @@ def mask_ap50(
             are detections that mostly lie there, or on such references.
         grow_px: by how much each component is grown, by a square, alone.
         threshold: probability from which a pixel is building.
-
-    Returns:
-        0 to 1; NaN where no reference is counted.
     """
     counted = _counted_ids(ids, known)
-    if len(counted) == 0:
-        return float("nan")
     is_counted_id = np.zeros(int(ids.max()) + 1, np.bool_)
     is_counted_id[counted] = True
     components = _label(probability, threshold)
@@ -63,7 +96,13 @@ def mask_ap50(
             taken.add(reference)
             is_hit[place] = True
     is_counted = is_hit | ~found.is_ignored[order]
-    return _average_precision(is_hit[is_counted], len(counted))
+    return MaskMatches(
+        confidence=found.confidence[order][is_counted],
+        is_hit=is_hit[is_counted],
+        num_references=len(counted),
+        num_splits=found.num_splits,
+        num_merges=found.num_merges,
+    )
 
 
 def _counted_ids(ids: Int32Array, known: BoolArray) -> npt.NDArray[np.int64]:
@@ -101,6 +140,8 @@ def _detect(
     is_scored[0] = True
     best_id, iou = np.zeros(num, np.int32), np.zeros(num)
     is_ignored = np.zeros(num, np.bool_)
+    num_pieces = np.zeros(len(is_counted_id), np.int32)
+    num_merges = 0
     kernel = np.ones((2 * grow_px + 1, 2 * grow_px + 1), np.uint8)
     for k in range(num):
         part = _grown_box(stats[k + 1], grow_px)
@@ -112,7 +153,13 @@ def _detect(
         ratio = overlap / (len(below) + total[: len(overlap)] - overlap)
         ratio[~is_counted_id[: len(overlap)]] = 0.0
         best_id[k], iou[k] = int(ratio.argmax()), ratio.max()
-    return _Detections(confidence, best_id, iou, is_ignored)
+        shared = np.flatnonzero(is_counted_id[: len(overlap)] & (overlap > 0))
+        of_component, of_reference = overlap[shared] / len(below), overlap[shared] / total[shared]
+        num_pieces[shared] += (of_component >= _PART_SHARE) & (of_reference >= _WHOLE_SHARE)
+        covered = (of_reference >= _PART_SHARE) & (of_component >= _WHOLE_SHARE)
+        num_merges += int(covered.sum() >= 2)
+    num_splits = int((num_pieces >= 2).sum())
+    return _Detections(confidence, best_id, iou, is_ignored, num_splits, num_merges)
 
 
 def _grown_box(stats: Int32Array, grow_px: int) -> tuple[slice, slice]:

@@ -17,13 +17,13 @@ class Patch(NamedTuple):
     """A rectangle with missing ground.
 
     Attributes:
-        index: which image of the batch.
+        image: which image of the batch.
         rows: its rows.
         cols: its columns.
         keep: shape (1, rows, cols), 1 where valid and 0 where not; None if nothing is valid.
     """
 
-    index: int
+    image: int
     rows: slice
     cols: slice
     keep: Tensor | None
@@ -38,12 +38,12 @@ def missing_patches(mask: Tensor, factor: int) -> list[Patch]:
     """
     side = max(1, _BLOCK_PX // factor)
     patches = []
-    for index, image in enumerate(mask[:, 0]):
+    for number, image in enumerate(mask[:, 0]):
         missing = image.float().numpy() == 0
         for rows, cols in _rectangles(_blocks_with_any(missing, side)):
             inside = _scaled(rows, side), _scaled(cols, side)
             is_empty = bool(missing[inside].all())
-            patches.append(Patch(index, *inside, None if is_empty else image[None][:, *inside]))
+            patches.append(Patch(number, *inside, None if is_empty else image[None][:, *inside]))
     return patches
 
 
@@ -54,8 +54,8 @@ def zero_missing(images: Tensor, patches: list[Patch]) -> None:
         images: shape (N, C, H, W).
         patches: of the mask of these images, at their size.
     """
-    for index, rows, cols, keep in patches:
-        part = images[index, :, rows, cols]
+    for number, rows, cols, keep in patches:
+        part = images[number, :, rows, cols]
         if keep is None:
             part.zero_()
         else:
@@ -69,9 +69,7 @@ def _scaled(blocks: slice, side: int) -> slice:
 def _blocks_with_any(missing: BoolArray, side: int) -> BoolArray:
     """Which squares of `side` pixels hold a True; those at the far edges may be cut."""
     by_row = np.logical_or.reduceat(missing, np.arange(0, missing.shape[0], side), axis=0)
-    blocks: BoolArray = np.logical_or.reduceat(
-        by_row, np.arange(0, missing.shape[1], side), axis=1
-    )
+    blocks: BoolArray = np.logical_or.reduceat(by_row, np.arange(0, missing.shape[1], side), axis=1)
     return blocks
 
 

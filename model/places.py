@@ -11,8 +11,8 @@ from model.errors import PlaceError
 UInt8Array = npt.NDArray[np.uint8]
 Int32Array = npt.NDArray[np.int32]
 BoolArray = npt.NDArray[np.bool_]
-Split = Literal["train", "validation"]
-SPLITS: tuple[Split, ...] = ("train", "validation")
+Split = Literal["train", "validation", "pool"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "pool")
 
 # Ids travel as 16 bit: in packs, and through OpenCV's warping, which knows no 32 bit integers.
 MAX_INSTANCES = 65_535
@@ -44,7 +44,7 @@ class Place:
         source: name of the source.
         category: free ("urban", "rural", ...), for scores by category.
         region: unit of the split: chips of one region never lie on both sides.
-        split: what it is for.
+        split: what it is for; `pool` is unlabelled ground for self-training.
         weight: how often it is drawn, relative, per square metre of known ground.
         gsd_m: pixel size in metres.
         image: RGB, uint8, shape (height, width, 3); 0 where not valid.
@@ -55,6 +55,8 @@ class Place:
         has_instances: False if ids are components of a binary mask, where touching buildings share
             one.
         recipe: of a drawn place; a pack then keeps it instead of pixels.
+        soft: a teacher's output, round(255 * sigmoid) by channel, uint8, shape (height, width,
+            channels); None where no teacher has seen the place.
 
     Raises:
         PlaceError: if shapes, dtypes or values do not fit each other.
@@ -73,6 +75,7 @@ class Place:
     valid: BoolArray
     has_instances: bool
     recipe: DrawnRecipe | None = None
+    soft: UInt8Array | None = None
 
     def __post_init__(self) -> None:
         """Check what every reader relies on."""
@@ -137,6 +140,15 @@ def _check_arrays(place: Place) -> None:
                 f"place {place.name}: {name} is {array.dtype} of shape {array.shape}; expected "
                 f"{np.dtype(dtype)} of shape {shape}"
             )
+    if place.soft is not None and (
+        place.soft.ndim != 3
+        or place.soft.shape[:2] != (height, width)
+        or place.soft.dtype != np.uint8
+    ):
+        raise PlaceError(
+            f"place {place.name}: soft is {place.soft.dtype} of shape {place.soft.shape}; expected "
+            f"uint8 of shape ({height}, {width}, channels)"
+        )
     if (place.known & ~place.valid).any():
         raise PlaceError(f"place {place.name}: ground is known where there is no image data")
     low, high = int(place.ids.min()), int(place.ids.max())

@@ -67,6 +67,14 @@ class PlacePyramid:
         known: BoolArray = _warp(self.known, to_place, size, cv2.INTER_NEAREST).view(np.bool_)
         return image, ids, known & valid, valid
 
+    def sample_soft(self, to_place: Float64Array, size: tuple[int, int]) -> UInt8Array | None:
+        """The teacher's output under a chip, bilinear, uint8, shape (channels, height, width)."""
+        if self.place.soft is None:
+            return None
+        soft = _warp(self.place.soft, to_place, size, cv2.INTER_LINEAR)
+        # OpenCV drops an axis of one channel.
+        return np.ascontiguousarray(soft.reshape(*size, -1).transpose(2, 0, 1))
+
 
 def build_pyramid(place: Place, coarsest_gsd_m: float) -> PlacePyramid:
     """Halve a place until its pixels would be coarser than asked for.

@@ -13,12 +13,12 @@ import shapely
 from affine import Affine
 
 from geo.errors import DatasetError, GeoError
-from geo.grid import PixelWindow
 from geo.image_levels import Level, choose_level
 from geo.image_profile import profile_image
 from geo.image_reader import ImageReader
 from geo.images import ImageInfo, open_image
 from geo.matching import Int64Array, PolygonObjects
+from geo.pixel_window import PixelWindow
 from geo.raster_config import RasterConfig
 from geo.references import PolygonLayer, read_polygons
 from geo.source_pixels import read_level

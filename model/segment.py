@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from geo.grid import PixelWindow
+from geo.pixel_window import PixelWindow
 from model.bundle import Bundle, load_bundle
 from model.devices import (
     DTYPES,

@@ -3,9 +3,10 @@
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from model.chips import ChipConfig
+from model.chips import ChipConfig, Strength
 from model.losses import LossConfig
 from model.mixup import MixupConfig
+from model.regularisation import RegularisationConfig
 from model.unet import NetworkConfig
 
 
@@ -81,6 +82,25 @@ class ScheduleConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PoolConfig:
+    """How a student learns from its teacher on unlabelled ground."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    batch_size: int = 6
+    """Unlabelled chips that go with each batch."""
+    weight: float = 1.0
+    """Factor of their loss."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size = {self.batch_size}; expected at least 1")
+        if not 0.0 <= self.weight <= 1000.0:
+            raise ValueError(f"weight = {self.weight}; expected 0 to 1000")
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """One training."""
 
@@ -94,8 +114,11 @@ class TrainConfig:
     """Name of the bundle."""
     network: NetworkConfig = field(default_factory=lambda: NetworkConfig(encoder="resnet18"))
     """The network."""
-    encoder_weights: str | None = None
-    """`imagenet` (a download), or None."""
+    encoder_weights: str = "none"
+    """`imagenet` (an installed package or a download), `none`, or a file: a state dict of the
+    encoder. See `model.encoder_weights`."""
+    frozen_stages: int = 0
+    """How many halvings of the encoder do not learn, from the image on."""
     init: str | None = None
     """A bundle or a plain state dict (.safetensors) to start from."""
     mean: tuple[float, float, float] = (0.45, 0.45, 0.45)
@@ -104,6 +127,12 @@ class TrainConfig:
     """Divides what is left."""
     chips: ChipConfig = field(default_factory=ChipConfig)
     """Chips and augmentation."""
+    strength: Strength = "weak"
+    """How strongly colours are changed: `none`, `weak` or `strong`; students take `strong`."""
+    regularisation: RegularisationConfig = field(default_factory=RegularisationConfig)
+    """Dropout and stochastic depth."""
+    pool: PoolConfig = field(default_factory=PoolConfig)
+    """Unlabelled ground, where there is any (`everyroof self-train`)."""
     targets: TargetConfig = field(default_factory=TargetConfig)
     """Targets."""
     edges: EdgeConfig = field(default_factory=EdgeConfig)

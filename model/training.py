@@ -6,10 +6,10 @@ had happened. Nothing geospatial is imported, so that a machine with torch, Ligh
 alone can train.
 """
 
-import csv
 import json
 import logging
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -20,27 +20,31 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, Timer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from model.bundle import BundleMeta, save_bundle
 from model.chip_batches import ChipBatch, ChipBatches
 from model.chip_pack import read_pack
-from model.chips import ChipSampler, resample_place
+from model.chips import ChipSampler
 from model.edge_weights import gaussian_edge_weights
+from model.encoder_weights import build_with_encoder
+from model.freezing import freeze_stages
 from model.init_weights import load_initial_weights
-from model.losses import segmentation_loss
-from model.mask_scores import mask_ap50
+from model.losses import segmentation_loss, soft_loss
 from model.mixup import draw_mixing, mix
 from model.places import Place
-from model.separation import building_probability
+from model.predict_chip import normalise
+from model.regularisation import add_regularisation
 from model.targets import make_targets
 from model.train_config import TrainConfig
 from model.unet import build_network
+from model.validation import PlaceValidation
 
 logger = logging.getLogger(__name__)
 
-_VALIDATION_MULTIPLE_PX = 32
-_THRESHOLD = 0.5
+# Keeps the draws of the pool's chips apart from those of the labelled ones.
+_POOL_SEED = 0x706F6F6C
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +54,7 @@ class TrainResult:
     Attributes:
         bundle: the bundle's path.
         best_step: step of its weights.
-        best_ap50: mean instance AP50 there over the validation places and pixel sizes.
+        best_ap50: mean instance AP50 there over the validation sources and pixel sizes.
         num_steps: steps done.
     """
 
@@ -70,47 +74,66 @@ class SegmenterTraining(pl.LightningModule):
     def __init__(self, config: TrainConfig) -> None:
         super().__init__()
         self.config = config
-        weights = "imagenet" if config.encoder_weights == "imagenet" else None
-        network = build_network(config.network, encoder_weights=weights)
-        if config.init is not None:
-            load_initial_weights(network, config.init)
+        network = build_initial_network(config)
+        frozen = freeze_stages(network, config.frozen_stages)
+        add_regularisation(network, config.regularisation)
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        # A plain tuple, so that no layer is registered (and saved) twice.
+        self.frozen = tuple(frozen)
         decay = config.schedule.ema_decay
         average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
         self.averaged = AveragedModel(self.network, multi_avg_fn=average, use_buffers=True)
         self.averaged.requires_grad_(False)
 
-    def normalise(self, image: Tensor, valid: Tensor) -> Tensor:
-        """uint8 (N, 3, h, w) to what the network takes; the mean colour where not valid."""
-        mean = torch.tensor(self.config.mean, device=image.device).view(1, 3, 1, 1)
-        std = torch.tensor(self.config.std, device=image.device).view(1, 3, 1, 1)
-        values = (image.float() / 255.0 - mean) / std
-        values = values.masked_fill(~valid[:, None], 0.0)
-        return values.contiguous(memory_format=torch.channels_last)
+    def train(self, mode: bool = True) -> "SegmenterTraining":
+        """Frozen layers stay in evaluation mode."""
+        super().train(mode)
+        for layer in self.frozen:
+            layer.eval()
+        return self
+
+    def normalise(self, batch: ChipBatch) -> Tensor:
+        """What the network takes, float32, (N, 3, h, w)."""
+        return normalise(batch["image"], batch["valid"], self.config.mean, self.config.std)
 
     def training_step(self, batch: ChipBatch, batch_idx: int) -> Tensor:
         """Loss of one batch; its draws depend on the batch's own step."""
         config, ids = self.config, batch["ids"]
+        step = int(batch["step"])
+        # Dropout and stochastic depth, too, are functions of the seed and the step.
+        torch.manual_seed(int(np.random.SeedSequence((config.seed, step)).generate_state(1)[0]))
         targets = make_targets(ids, config.network.separation, **asdict(config.targets))
         weights = torch.full_like(targets[:, 0], config.loss.base_weight)
         if config.edges.amplitude > 0.0:
             weights = weights + gaussian_edge_weights(ids, **asdict(config.edges))
         weights = weights * batch["known"]
-        images = self.normalise(batch["image"], batch["valid"])
-        mixing = draw_mixing(
-            config.mixup, seed=config.seed, step=int(batch["step"]), batch_size=len(ids)
-        )
+        images = self.normalise(batch)
+        mixing = draw_mixing(config.mixup, seed=config.seed, step=step, batch_size=len(ids))
         if mixing is not None:
             images, targets, weights = (mix(part, mixing) for part in (images, targets, weights))
         loss = segmentation_loss(self.network(images), targets, weights, config.loss)
         self.log("loss", loss, prog_bar=True)
+        if "pool" in batch:
+            pool_loss = self._pool_loss(batch["pool"])
+            self.log("pool_loss", pool_loss, prog_bar=True)
+            loss = loss + config.pool.weight * pool_loss
         return loss
+
+    def _pool_loss(self, batch: ChipBatch) -> Tensor:
+        """How far the network is from the teacher on unlabelled ground, over all channels."""
+        logits = self.network(self.normalise(batch))
+        known = batch["known"]
+        losses = [
+            soft_loss(logits[:, channel], batch["soft"][:, channel] / 255.0, known)
+            for channel in range(logits.shape[1])
+        ]
+        return torch.stack(losses).sum()
 
     def configure_optimizers(self) -> Any:
         """AdamW with a one-cycle schedule, by step."""
         schedule = self.config.schedule
         optimizer = torch.optim.AdamW(
-            self.network.parameters(),
+            (part for part in self.network.parameters() if part.requires_grad),
             lr=schedule.learning_rate,
             weight_decay=schedule.weight_decay,
         )
@@ -128,6 +151,19 @@ class SegmenterTraining(pl.LightningModule):
         }
 
 
+def build_initial_network(config: TrainConfig) -> nn.Module:
+    """The network that a training starts from.
+
+    Raises:
+        TrainingError: if its weights cannot be had or do not fit.
+    """
+    if config.init is None:
+        return build_with_encoder(config.network, config.encoder_weights)
+    network = build_network(config.network)
+    load_initial_weights(network, config.init)
+    return network
+
+
 class _Averaging(Callback):
     """Lets the averaged weights follow, before anything else sees the step.
 
@@ -141,96 +177,21 @@ class _Averaging(Callback):
         module.averaged.update_parameters(module.network)
 
 
-class PlaceValidation(Callback):
-    """Scores the averaged weights on whole validation places, and keeps the best ones.
-
-    Args:
-        config: the training.
-        places: those of the split `validation`.
-        folder: scores.csv and best.pt are written there.
-    """
-
-    def __init__(self, config: TrainConfig, places: list[Place], folder: Path) -> None:
-        self._config = config
-        self._places = places
-        self._folder = folder
-        self.best_ap50 = -1.0
-        self.best_step = 0
-
-    def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
-        return {"best_ap50": self.best_ap50, "best_step": self.best_step}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
-        self.best_ap50 = float(state_dict["best_ap50"])
-        self.best_step = int(state_dict["best_step"])
-
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Validate every so many steps, and after the last one."""
-        step = trainer.global_step
-        if step % self._config.schedule.validate_every == 0 or step == trainer.max_steps:
-            self.validate(module, step)
-
-    def validate(self, module: SegmenterTraining, step: int) -> float:
-        """Score all places; the mean over pixel sizes and places."""
-        scores = {
-            (place.name, gsd_m): score_place(module, place, gsd_m)
-            for gsd_m in self._config.validation_gsd_m
-            for place in self._places
-        }
-        mean = float(np.nanmean(list(scores.values()))) if scores else float("nan")
-        self._write_scores(step, scores, mean)
-        for gsd_m in self._config.validation_gsd_m:
-            part = [score for (_, gsd), score in scores.items() if gsd == gsd_m]
-            logger.info("step %d: AP50 %.3f at %g m", step, np.nanmean(part), gsd_m)
-        module.log("ap50", mean, prog_bar=True)
-        if not mean <= self.best_ap50:
-            self.best_ap50, self.best_step = mean, step
-            weights = module.averaged.module.state_dict()
-            averaged = {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}
-            part_file = self._folder / "best.part"
-            torch.save(averaged, part_file)
-            part_file.replace(self._folder / "best.pt")
-        return mean
-
-    def _write_scores(self, step: int, scores: dict[tuple[str, float], float], mean: float) -> None:
-        with (self._folder / "scores.csv").open("a", newline="") as file:
-            writer = csv.writer(file)
-            for (name, gsd_m), score in scores.items():
-                writer.writerow([step, name, gsd_m, f"{score:.4f}"])
-            writer.writerow([step, "mean", "", f"{mean:.4f}"])
-
-
-@torch.inference_mode()
-def score_place(module: SegmenterTraining, place: Place, gsd_m: float) -> float:
-    """Instance AP50 of the averaged weights on one whole place at a pixel size."""
-    config = module.config
-    chip = resample_place(place, gsd_m, multiple_px=_VALIDATION_MULTIPLE_PX)
-    image = torch.from_numpy(chip.image)[None].to(module.device)
-    valid = torch.from_numpy(chip.valid)[None].to(module.device)
-    network = module.averaged.module.eval()
-    kind = module.device.type
-    with torch.autocast(kind, torch.bfloat16, enabled=config.precision == "bf16-mixed"):
-        logits = network(module.normalise(image, valid))
-    probability = building_probability(logits, config.network.separation)[0].cpu().numpy()
-    return mask_ap50(
-        np.where(chip.valid, probability, 0.0).astype(np.float32),
-        chip.ids,
-        chip.known,
-        grow_px=config.targets.erosion_px,
-        threshold=_THRESHOLD,
-    )
-
-
-def train(config: TrainConfig, *, resume: bool = False) -> TrainResult:
+def train(
+    config: TrainConfig,
+    *,
+    resume: bool = False,
+    pool: Sequence[Place] = (),
+    provenance: Mapping[str, Any] | None = None,
+) -> TrainResult:
     """Train a network on a chip pack.
 
     Args:
         config: the training.
         resume: go on from the last checkpoint in the output folder, if there is one.
+        pool: unlabelled ground with a teacher's output (`model.noisy_student`); it is known where
+            the student is to follow the teacher.
+        provenance: further facts for the bundle.
 
     Returns:
         The bundle of the best weights and its score.
@@ -252,16 +213,23 @@ def train(config: TrainConfig, *, resume: bool = False) -> TrainResult:
     scorer = PlaceValidation(config, validation, folder)
     trainer = _make_trainer(config, folder, scorer)
     batches = ChipBatches(
-        ChipSampler(places, config.chips, seed=config.seed),
+        ChipSampler(places, config.chips, seed=config.seed, strength=config.strength),
         batch_size=config.schedule.batch_size,
         num_steps=config.schedule.steps,
         start_step=start,
+        pool=_pool_sampler(config, pool),
+        pool_batch_size=config.pool.batch_size,
     )
     loader = batches.loader(num_workers=config.num_loaders)
     trainer.fit(module, loader, ckpt_path=str(last) if start else None, weights_only=False)
     if scorer.best_step == 0:
         scorer.validate(module, trainer.global_step)
-    bundle = _export(config, folder, scorer, trainer.global_step, time.time() - begin)
+    facts = {
+        **_facts(config, scorer, trainer.global_step),
+        "seconds": round(time.time() - begin),
+        **(provenance or {}),
+    }
+    bundle = _export(config, folder, facts)
     return TrainResult(
         bundle=bundle,
         best_step=scorer.best_step,
@@ -306,13 +274,29 @@ def _make_trainer(config: TrainConfig, folder: Path, scorer: PlaceValidation) ->
     )
 
 
-def _export(
-    config: TrainConfig, folder: Path, scorer: PlaceValidation, num_steps: int, seconds: float
-) -> Path:
-    """The best averaged weights as a bundle."""
-    # Here, since a bundle's checks know of the grid.
-    from model.bundle import BundleMeta, save_bundle
+def _pool_sampler(config: TrainConfig, pool: Sequence[Place]) -> ChipSampler | None:
+    """Chips of the pool at full strength, from draws of their own."""
+    if not pool:
+        return None
+    return ChipSampler(pool, config.chips, seed=config.seed + _POOL_SEED, strength="strong")
 
+
+def _facts(config: TrainConfig, scorer: PlaceValidation, num_steps: int) -> dict[str, Any]:
+    """Where the weights come from, for the bundle."""
+    return {
+        "pack": Path(config.pack).name,
+        "init": Path(config.init).name if config.init else "",
+        "encoder_weights": Path(config.encoder_weights).name,
+        "steps": num_steps,
+        "best_step": scorer.best_step,
+        "validation_ap50": round(scorer.best_ap50, 4),
+        "validation_gsd_m": list(config.validation_gsd_m),
+        "seed": config.seed,
+    }
+
+
+def _export(config: TrainConfig, folder: Path, facts: Mapping[str, Any]) -> Path:
+    """The best averaged weights as a bundle."""
     meta = BundleMeta(
         name=config.name,
         network=config.network,
@@ -321,16 +305,7 @@ def _export(
         std=config.std,
         gsd_m=config.gsd_m,
         erosion_px=config.targets.erosion_px,
-        provenance={
-            "pack": Path(config.pack).name,
-            "init": Path(config.init).name if config.init else "",
-            "steps": num_steps,
-            "best_step": scorer.best_step,
-            "validation_ap50": round(scorer.best_ap50, 4),
-            "validation_gsd_m": list(config.validation_gsd_m),
-            "seconds": round(seconds),
-            "seed": config.seed,
-        },
+        provenance=dict(facts),
     )
     path = folder / f"{config.name}.safetensors"
     save_bundle(path, meta, torch.load(folder / "best.pt", weights_only=True))

@@ -8,7 +8,7 @@ cores, so that a core's window holds the same pixels whichever tile asks.
 import numpy as np
 import numpy.typing as npt
 
-from geo.grid import PixelWindow
+from geo.pixel_window import PixelWindow
 from model.errors import SegmentError
 
 BoolArray = npt.NDArray[np.bool_]

@@ -13,13 +13,13 @@ import shapely
 
 from geo.grid import (
     METRES_PER_DEGREE,
-    PixelWindow,
     Tile,
     WorldGrid,
     cores_in_zone,
     unwrap_longitude,
     zones_of_bounds,
 )
+from geo.pixel_window import PixelWindow
 from pipeline.spec import JobSpec, TileKey
 
 TILES_PER_CELL = 16

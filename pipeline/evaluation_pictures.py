@@ -15,9 +15,10 @@ import numpy.typing as npt
 import shapely
 from markupsafe import Markup
 
-from geo.grid import PixelWindow, WorldGrid
+from geo.grid import WorldGrid
 from geo.image_profile import profile_image
 from geo.matching import PolygonObjects
+from geo.pixel_window import PixelWindow
 from geo.rasters import TileReader
 from model.calibration import Reliability
 from model.evaluate import RECALL_POINTS, PlaceScores, by_category, mean_curve

@@ -10,8 +10,9 @@ import pyarrow as pa
 
 from geo.components import find_instances
 from geo.geoparquet_reader import read_shards
-from geo.grid import PixelWindow, Tile, unwrap_longitude, window_bounds_lonlat
+from geo.grid import Tile, unwrap_longitude, window_bounds_lonlat
 from geo.instances import Instances
+from geo.pixel_window import PixelWindow
 from geo.polygons import PolygonArray
 from geo.seams import is_open
 from geo.wkb import polygons_from_wkb

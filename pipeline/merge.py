@@ -11,7 +11,6 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 
-from geo.grid import PixelWindow
 from geo.instance_tables import (
     instances_from_table,
     instances_to_table,
@@ -19,6 +18,7 @@ from geo.instance_tables import (
     pieces_to_table,
 )
 from geo.instances import Instances, concat_instances
+from geo.pixel_window import PixelWindow
 from geo.seams import LEVEL_FACTOR, Pieces, merge_level
 from pipeline.counters import count
 from pipeline.detect import TileRef

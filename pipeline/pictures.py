@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
-from geo.grid import METRES_PER_DEGREE, PixelWindow, unwrap_longitude
+from geo.grid import METRES_PER_DEGREE, unwrap_longitude
+from geo.pixel_window import PixelWindow
 from geo.polygons import PolygonArray
 from pipeline.palette import (
     AREA_COLOUR,

@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from geo.components import find_instances
-from geo.grid import PixelWindow, Tile
+from geo.grid import Tile
 from geo.image_profile import ImageProfile, load_profile, profile_image, save_profile
 from geo.images import ImageInfo
 from geo.instances import Instances
+from geo.pixel_window import PixelWindow
 from geo.rasters import TileRaster, TileReader
 from geo.seams import Pieces, split_cell
 from model.segment import Segmenter

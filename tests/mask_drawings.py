@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 from hypothesis import strategies as st
 
-from geo.grid import PixelWindow
 from geo.instances import Instances
+from geo.pixel_window import PixelWindow
 
 THRESHOLD = 128
 

@@ -19,7 +19,7 @@ from mask_drawings import (
 
 from geo import components
 from geo.components import exceeds_extent, find_instances, split_oversize
-from geo.grid import PixelWindow
+from geo.pixel_window import PixelWindow
 
 
 @settings(deadline=None, max_examples=150)

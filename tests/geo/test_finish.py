@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from geo.components import find_instances
 from geo.finish import FORM_NAMES, FinishConfig, finish_outlines, finish_with_forms
-from geo.grid import PixelWindow
 from geo.instances import Instances
+from geo.pixel_window import PixelWindow
 from geo.polygons import PolygonArray
 from geo.run_overlap import iou_with_runs
 from geo.trace import trace_outlines

@@ -13,11 +13,11 @@ from hypothesis.extra.numpy import arrays
 from raster_files import PLACES, textured, write_raster
 
 from geo.errors import RasterError
-from geo.grid import PixelWindow
 from geo.image_levels import choose_level
 from geo.image_profile import load_profile, profile_image, save_profile
 from geo.image_reader import ImageReader
 from geo.images import open_image
+from geo.pixel_window import PixelWindow
 from geo.raster_config import RasterConfig
 from geo.source_pixels import box_means, read_level
 from geo.value_scaling import ValueScaling, percentile_scaling

@@ -14,9 +14,10 @@ from rasterio.enums import ColorInterp
 
 from geo.cog import write_cog
 from geo.errors import RasterError
-from geo.grid import PixelWindow, WorldGrid, zone_of_longitude
+from geo.grid import WorldGrid, zone_of_longitude
 from geo.image_profile import profile_image
 from geo.images import ImageInfo, open_image
+from geo.pixel_window import PixelWindow
 from geo.rasters import RasterConfig, ReadStats, TileRaster, TileReader, covers, mosaic_order
 from geo.warp import image_positions
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geo.components import find_instances
-from geo.grid import PixelWindow
 from geo.instances import Instances
+from geo.pixel_window import PixelWindow
 from geo.polygons import PolygonArray
 from geo.run_overlap import iou_with_runs
 

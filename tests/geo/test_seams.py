@@ -20,9 +20,9 @@ from mask_drawings import (
 
 from geo.components import find_instances, split_oversize
 from geo.errors import GeometryError
-from geo.grid import PixelWindow
 from geo.instance_tables import pieces_from_table, pieces_to_table
 from geo.instances import Instances, concat_instances
+from geo.pixel_window import PixelWindow
 from geo.seams import (
     OversizeReport,
     Pieces,

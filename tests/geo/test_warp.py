@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from raster_files import PLACES, textured, write_raster
 
-from geo.grid import PixelWindow, WorldGrid, zone_of_longitude
+from geo.grid import WorldGrid, zone_of_longitude
 from geo.image_levels import Level, choose_level
 from geo.images import ImageInfo, open_image
+from geo.pixel_window import PixelWindow
 from geo.warp import (
     BLOCK_PX,
     Canvas,

@@ -19,11 +19,12 @@ from running import (
 from geo.components import find_instances
 from geo.finish import FinishConfig, finish_outlines
 from geo.footprints import FilterConfig
-from geo.grid import PixelWindow, WorldGrid, zone_of_longitude
+from geo.grid import WorldGrid, zone_of_longitude
 from geo.grow import grow_instances
 from geo.image_profile import profile_image
 from geo.images import ImageInfo, open_image
 from geo.metrics import evaluate_polygons
+from geo.pixel_window import PixelWindow
 from geo.raster_config import RasterConfig
 from geo.rasters import TileReader
 from geo.references import layer_of_frame, read_extent, read_polygons

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from model.mask_scores import mask_ap50
+from model.mask_scores import MaskMatches, match_masks, pooled_ap50
 
 
 def town() -> tuple[np.ndarray, np.ndarray]:
@@ -17,7 +17,13 @@ def town() -> tuple[np.ndarray, np.ndarray]:
 
 
 def score(probability: np.ndarray, ids: np.ndarray, known: np.ndarray, grow_px: int = 0) -> float:
-    return mask_ap50(probability.astype(np.float32), ids, known, grow_px=grow_px, threshold=0.5)
+    return pooled_ap50([matches(probability, ids, known, grow_px)])
+
+
+def matches(
+    probability: np.ndarray, ids: np.ndarray, known: np.ndarray, grow_px: int = 0
+) -> MaskMatches:
+    return match_masks(probability.astype(np.float32), ids, known, grow_px=grow_px, threshold=0.5)
 
 
 def test_all_found() -> None:
@@ -61,3 +67,27 @@ def test_nothing_to_find_is_no_score() -> None:
 def test_nothing_found() -> None:
     ids, known = town()
     assert score(np.zeros(ids.shape), ids, known) == 0.0
+
+
+def test_pooled_places_are_ranked_together() -> None:
+    ids, known = town()
+    good = matches(np.where((ids > 0) & (ids <= 4), 0.8, 0.0), ids, known)
+    false = np.zeros(ids.shape)
+    false[50:55, 5:10] = 0.95
+    nothing = matches(false, np.zeros_like(ids), known)
+    assert (nothing.num_references, nothing.is_hit.tolist()) == (0, [False])
+    assert pooled_ap50([good, nothing]) == pytest.approx(51 / 101 * 0.8)
+    assert math.isnan(pooled_ap50([nothing]))
+    assert math.isnan(pooled_ap50([]))
+
+
+def test_splits_and_merges_are_counted() -> None:
+    ids, known = town()
+    probability = 0.9 * (ids > 0)
+    probability[10:20, 10] = 0.0  # the first in two
+    probability[12:18, 33:41] = 0.9  # second and third as one
+    found = matches(probability, ids, known)
+    assert (found.num_splits, found.num_merges) == (1, 1)
+    assert found.num_references == 8
+    whole = matches(0.9 * (ids > 0), ids, known)
+    assert (whole.num_splits, whole.num_merges) == (0, 0)

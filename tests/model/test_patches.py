@@ -37,6 +37,6 @@ def test_patches_do_not_overlap_and_leave_whole_ground_alone() -> None:
 
 def test_a_patch_without_any_valid_pixel_needs_no_mask() -> None:
     patches = missing_patches(torch.zeros(1, 1, 128, 64), 1)
-    assert [(patch.index, patch.rows, patch.cols, patch.keep) for patch in patches] == [
+    assert [(patch.image, patch.rows, patch.cols, patch.keep) for patch in patches] == [
         (0, slice(0, 128), slice(0, 64), None)
     ]

@@ -34,7 +34,7 @@ def pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("packs") / "drawn.pack.zip"
     write_pack(
         path,
-        [checkered_place("drawn/one"), checkered_place("drawn/two", split="validation")],
+        [checkered_place("taught/one"), checkered_place("held_out/two", split="validation")],
     )
     return path
 
@@ -83,8 +83,8 @@ def test_a_seed_repeats_to_the_bit_and_gives_a_bundle(pack: Path, tmp_path: Path
     assert meta.erosion_px == 1
     assert meta.provenance["best_step"] == first.best_step
     scores = (tmp_path / "a" / "scores.csv").read_text()
-    assert "drawn/two" in scores
-    assert "drawn/one" not in scores
+    assert "held_out" in scores
+    assert "taught" not in scores
 
 
 KILLED = """

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from geo.grid import PixelWindow
+from geo.pixel_window import PixelWindow
 from model.errors import SegmentError
 from model.windows import check_window, plan_cores
 

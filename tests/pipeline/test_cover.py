@@ -5,7 +5,8 @@ import pytest
 from running import make_config
 from synthetic import draw_town, write_town
 
-from geo.grid import PixelWindow, Tile
+from geo.grid import Tile
+from geo.pixel_window import PixelWindow
 from pipeline.cover import Cover
 from pipeline.spec import resolve_config
 

@@ -8,7 +8,8 @@ import pytest
 import shapely
 import synthetic
 
-from geo.grid import PixelWindow, Tile, window_bounds_lonlat
+from geo.grid import Tile, window_bounds_lonlat
+from geo.pixel_window import PixelWindow
 from geo.polygons import PolygonArray
 from pipeline.palette import STATUS_COLOURS, STATUS_ORDER, STATUS_WORDS
 from pipeline.pictures import (

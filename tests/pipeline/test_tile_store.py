@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from geo.components import find_instances
-from geo.grid import PixelWindow
+from geo.pixel_window import PixelWindow
 from geo.seams import split_cell
 from pipeline.tile_store import TileResult, TileStore, TileStoreError, read_table, write_table
 

@@ -1,0 +1,174 @@
+"""Validation: instance AP50 of the averaged weights on whole places, as a callback of training."""
+
+import csv
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import nn
+
+from model.chips import resample_place
+from model.mask_scores import MaskMatches, match_masks, pooled_ap50
+from model.places import Place
+from model.predict_chip import predict_chip
+from model.separation import building_probability
+from model.train_config import TrainConfig
+
+logger = logging.getLogger(__name__)
+
+_VALIDATION_MULTIPLE_PX = 32
+_THRESHOLD = 0.5
+# Below this many references a source's AP50 moves by several points with one of them.
+_MIN_REFERENCES = 20
+
+
+@dataclass(frozen=True)
+class SourceScore:
+    """How the places of one source are segmented at one pixel size.
+
+    Attributes:
+        source: its name.
+        gsd_m: pixel size in metres.
+        ap50: instance AP50, 0 to 1.
+        num_splits: references covered by several components.
+        num_merges: components that cover several references.
+        num_references: references.
+    """
+
+    source: str
+    gsd_m: float
+    ap50: float
+    num_splits: int
+    num_merges: int
+    num_references: int
+
+    @classmethod
+    def pooled(cls, source: str, gsd_m: float, matches: Sequence[MaskMatches]) -> "SourceScore":
+        """Of the matches of its places, ranked together."""
+        return cls(
+            source,
+            gsd_m,
+            round(pooled_ap50(matches), 4),
+            sum(part.num_splits for part in matches),
+            sum(part.num_merges for part in matches),
+            sum(part.num_references for part in matches),
+        )
+
+
+def score_sources(
+    network: nn.Module, config: TrainConfig, places: Sequence[Place]
+) -> list[SourceScore]:
+    """Instance AP50 by source and pixel size, the places of a source ranked together.
+
+    Places whose neighbours share an id are left out, and a source with a handful of references
+    where there are others: its score would be noise.
+
+    Args:
+        network: gives logits; put into evaluation mode.
+        config: of its training.
+        places: those of the split `validation`.
+    """
+    scored = [place for place in places if place.has_instances]
+    counts = Counter[str]()
+    for place in scored:
+        counts[place.source] += place.num_instances
+    enough = [name for name, count in counts.items() if count >= _MIN_REFERENCES] or list(counts)
+    return [
+        SourceScore.pooled(
+            name,
+            gsd_m,
+            [
+                match_place(network, config, place, gsd_m)
+                for place in scored
+                if place.source == name
+            ],
+        )
+        for gsd_m in config.validation_gsd_m
+        for name in enough
+    ]
+
+
+def match_place(network: nn.Module, config: TrainConfig, place: Place, gsd_m: float) -> MaskMatches:
+    """What a network finds on one whole place at a pixel size."""
+    chip = resample_place(place, gsd_m, multiple_px=_VALIDATION_MULTIPLE_PX)
+    logits = predict_chip(
+        network, chip, mean=config.mean, std=config.std, has_bf16=config.precision == "bf16-mixed"
+    )
+    probability = building_probability(logits[None], config.network.separation)[0].cpu().numpy()
+    return match_masks(
+        np.where(chip.valid, probability, 0.0).astype(np.float32),
+        chip.ids,
+        chip.known,
+        grow_px=config.targets.erosion_px,
+        threshold=_THRESHOLD,
+    )
+
+
+class PlaceValidation(Callback):
+    """Scores the averaged weights on whole validation places, and keeps the best ones.
+
+    Args:
+        config: the training.
+        places: those of the split `validation`.
+        folder: scores.csv and best.pt are written there.
+    """
+
+    def __init__(self, config: TrainConfig, places: list[Place], folder: Path) -> None:
+        self._config = config
+        self._places = places
+        self._folder = folder
+        self.best_ap50 = -1.0
+        self.best_step = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"best_ap50": self.best_ap50, "best_step": self.best_step}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.best_ap50 = float(state_dict["best_ap50"])
+        self.best_step = int(state_dict["best_step"])
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Validate every so many steps, and after the last one."""
+        step = trainer.global_step
+        if step % self._config.schedule.validate_every == 0 or step == trainer.max_steps:
+            self.validate(module, step)
+
+    def validate(self, module: Any, step: int) -> float:
+        """Score all places; the mean over pixel sizes and sources."""
+        scores = score_sources(module.averaged.module, self._config, self._places)
+        mean = float(np.nanmean([score.ap50 for score in scores])) if scores else float("nan")
+        self._write_scores(step, scores, mean)
+        for gsd_m in self._config.validation_gsd_m:
+            part = [score.ap50 for score in scores if score.gsd_m == gsd_m]
+            logger.info("step %d: AP50 %.3f at %g m", step, np.nanmean(part), gsd_m)
+        module.log("ap50", mean, prog_bar=True)
+        if not mean <= self.best_ap50:
+            self.best_ap50, self.best_step = mean, step
+            weights = module.averaged.module.state_dict()
+            averaged = {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}
+            part_file = self._folder / "best.part"
+            torch.save(averaged, part_file)
+            part_file.replace(self._folder / "best.pt")
+        return mean
+
+    def _write_scores(self, step: int, scores: list[SourceScore], mean: float) -> None:
+        path = self._folder / "scores.csv"
+        is_new = not path.exists()
+        with path.open("a", newline="") as file:
+            writer = csv.writer(file)
+            if is_new:
+                writer.writerow(["step", *(field.name for field in fields(SourceScore))])
+            for score in scores:
+                writer.writerow([step, *astuple(score)])
+            writer.writerow([step, "mean", "", mean, "", "", ""])
