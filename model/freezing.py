@@ -44,7 +44,7 @@ def freeze_stages(network: nn.Module, num_stages: int) -> list[nn.Module]:
 
 
 def _strides_in_order(encoder: nn.Module) -> list[tuple[nn.Module, int]]:
-    """Layers without children, as they are run, with how much smaller than the image they are.
+    """Layers that compute something, as they are run, and how much smaller than the image they are.
 
     A layer that sees the whole image at once (squeeze-and-excitation) has a stride of its side.
     """
@@ -53,8 +53,13 @@ def _strides_in_order(encoder: nn.Module) -> list[tuple[nn.Module, int]]:
     def note(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         strides.append((layer, _PROBE_PX // output.shape[-1]))
 
-    leaves = [layer for layer in encoder.modules() if not any(layer.children())]
-    handles = [layer.register_forward_hook(note) for layer in leaves]
+    # Some normalisations hold their activation as a child, so children alone do not tell.
+    layers = [
+        layer
+        for layer in encoder.modules()
+        if not any(layer.children()) or any(True for _ in layer.parameters(recurse=False))
+    ]
+    handles = [layer.register_forward_hook(note) for layer in layers]
     was_training = encoder.training
     first = next(encoder.parameters())
     bands = next(p.shape[1] for p in encoder.parameters() if p.dim() == 4)

@@ -12,14 +12,17 @@ from model.unet import NetworkConfig
 
 @dataclass(frozen=True, kw_only=True)
 class EdgeConfig:
-    """Gaussian edge weights. PAPER.md (M): sigma 3 px; its c = 200 in another normalisation."""
+    """Weights of edges. PAPER.md (M): Gaussian, sigma 3 px; its c = 200 is of another scale."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
+    kind: Literal["gaussian", "unet"] = "gaussian"
+    """`gaussian`: instance edges, blurred. `unet`: distances to the two nearest buildings, on the
+    CPU, one transform a building (Ronneberger et al. 2015: sigma 5, amplitude 10)."""
     sigma_px: float = 3.0
-    """Of the Gaussian."""
+    """Of either."""
     amplitude: float = 20.0
-    """See `model.edge_weights.gaussian_edge_weights`; 20 gives 2.7 on a straight edge. 0: none."""
+    """See `model.edge_weights`; 20 gives a straight edge 2.7 with `gaussian`. 0: none."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""

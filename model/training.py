@@ -27,7 +27,7 @@ from model.bundle import BundleMeta, save_bundle
 from model.chip_batches import ChipBatch, ChipBatches
 from model.chip_pack import read_pack
 from model.chips import ChipSampler
-from model.edge_weights import gaussian_edge_weights
+from model.edge_weights import gaussian_edge_weights, unet_distance_weights
 from model.encoder_weights import build_with_encoder
 from model.freezing import freeze_stages
 from model.init_weights import load_initial_weights
@@ -37,7 +37,7 @@ from model.places import Place
 from model.predict_chip import normalise
 from model.regularisation import add_regularisation
 from model.targets import make_targets
-from model.train_config import TrainConfig
+from model.train_config import EdgeConfig, TrainConfig
 from model.unet import build_network
 from model.validation import PlaceValidation
 
@@ -105,7 +105,7 @@ class SegmenterTraining(pl.LightningModule):
         targets = make_targets(ids, config.network.separation, **asdict(config.targets))
         weights = torch.full_like(targets[:, 0], config.loss.base_weight)
         if config.edges.amplitude > 0.0:
-            weights = weights + gaussian_edge_weights(ids, **asdict(config.edges))
+            weights = weights + make_edge_weights(ids, config.edges)
         weights = weights * batch["known"]
         images = self.normalise(batch)
         mixing = draw_mixing(config.mixup, seed=config.seed, step=step, batch_size=len(ids))
@@ -149,6 +149,15 @@ class SegmenterTraining(pl.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": cycle, "interval": "step"},
         }
+
+
+def make_edge_weights(ids: Tensor, edges: EdgeConfig) -> Tensor:
+    """Weights of edges of either kind, float32, (N, h, w), on the device of the ids."""
+    values = {"sigma_px": edges.sigma_px, "amplitude": edges.amplitude}
+    if edges.kind == "gaussian":
+        return gaussian_edge_weights(ids, **values)
+    chips = [unet_distance_weights(chip, **values) for chip in ids.cpu().numpy()]
+    return torch.from_numpy(np.stack(chips)).to(ids.device)
 
 
 def build_initial_network(config: TrainConfig) -> nn.Module:

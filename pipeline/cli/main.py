@@ -18,6 +18,16 @@ _COMMANDS = {
     "export": ("pipeline.cli.export:export_command", "Export a bundle as ONNX or torch.export."),
     "pack": ("pipeline.cli.pack:pack_command", "Read training data into one chip pack."),
     "train": ("pipeline.cli.train:train_command", "Train a network on a chip pack."),
+    "fine-tune": (
+        "pipeline.cli.fine_tune:fine_tune_command",
+        "Fit a bundle to labels of your own.",
+    ),
+    "pool": ("pipeline.cli.pool:pool_command", "Read unlabelled images for self-training."),
+    "self-train": (
+        "pipeline.cli.self_train:self_train_command",
+        "Train a student on a teacher's labels (Noisy Student).",
+    ),
+    "ablate": ("pipeline.cli.ablate:ablate_command", "Train without one thing at a time."),
     "demo": ("pipeline.cli.demo:demo_command", "Draw a town, run on it, score the result."),
     "bundle": ("pipeline.cli.bundle:bundle_group", "Make and show bundles (network + metadata)."),
 }

@@ -1,11 +1,10 @@
 """`everyroof train`: a network from a chip pack."""
 
-import logging
 from pathlib import Path
 
 import click
 
-from geo.errors import EveryroofError
+from pipeline.cli.training_errors import training_command
 
 
 @click.command("train")
@@ -16,21 +15,13 @@ def train_command(config: Path, resume: bool) -> None:
 
     Progress, loss and scores are shown, and logged as CSV and for TensorBoard in the output folder.
     """
-    # The network's libraries wait for the command itself, so that --help is instant.
-    try:
+    with training_command():
+        # The network's libraries wait for the command itself, so that --help is instant.
+        from model.train_config import TrainConfig
         from model.training import train
-    except ModuleNotFoundError as error:
-        raise click.ClickException(
-            f"training needs {error.name}: pip install 'everyroof[train]'"
-        ) from error
-    from model.train_config import TrainConfig
-    from pipeline.train_config_file import load_config
+        from pipeline.train_config_file import load_config
 
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
         result = train(load_config(config, TrainConfig), resume=resume)
-    except EveryroofError as error:
-        raise click.ClickException(str(error)) from error
     click.echo(
         f"{result.bundle}: weights of step {result.best_step} of {result.num_steps}, mean AP50 "
         f"{result.best_ap50:.3f} on the validation places"

@@ -1,0 +1,22 @@
+"""One run of an ablation: a training, or a student of the last round."""
+
+import shutil
+from pathlib import Path
+
+from model.noisy_student import SelfTrainConfig, self_train
+from model.train_config import TrainConfig
+from model.training import train
+
+
+def run_variant(config: TrainConfig | SelfTrainConfig, output: Path) -> None:
+    """Train, and leave the scores of the last round in the folder itself.
+
+    Args:
+        config: with the folder as its output.
+        output: the folder.
+    """
+    if isinstance(config, TrainConfig):
+        train(config, resume=True)
+        return
+    self_train(config, resume=True)
+    shutil.copyfile(output / f"round{config.rounds}" / "scores.csv", output / "scores.csv")
