@@ -94,6 +94,8 @@ class Chip:
         gsd_m: pixel size in metres.
         place: name of the place.
         soft: a teacher's output there, uint8, shape (channels, height, width), if it has any.
+        corner: (row, col) of its upper left pixel in the whole place at this pixel size, for
+            windows that are not drawn.
     """
 
     image: UInt8Array
@@ -103,6 +105,7 @@ class Chip:
     gsd_m: float
     place: str
     soft: UInt8Array | None = None
+    corner: tuple[int, int] = (0, 0)
 
 
 class ChipSampler:
@@ -246,7 +249,8 @@ def _window(
     row, col = corner
     to_place = scale * np.array([[1.0, 0.0, col], [0.0, 1.0, row]])
     image, ids, known, valid = pyramid.sample(to_place, size, pyramid.level_of(gsd_m))
-    return _finished(image, ids, known, valid, gsd_m, pyramid.place.name)
+    chip = _finished(image, ids, known, valid, gsd_m, pyramid.place.name)
+    return dataclasses.replace(chip, corner=corner)
 
 
 def _finished(

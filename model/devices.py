@@ -123,3 +123,13 @@ def device_fingerprint(device: torch.device) -> dict[str, Any]:
         fingerprint["device_name"] = properties.name
         fingerprint["cudnn"] = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
     return fingerprint
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether an error says that memory ran out: CUDA, MPS, oneDNN or the CPU's allocator."""
+    text = str(error).lower()
+    return (
+        isinstance(error, torch.OutOfMemoryError)
+        or "out of memory" in text
+        or "can't allocate memory" in text
+    )

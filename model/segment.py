@@ -22,6 +22,7 @@ from model.devices import (
     Precision,
     default_batch_size,
     device_fingerprint,
+    is_out_of_memory,
     is_thread_free,
     pick_device,
     pick_precision,
@@ -389,16 +390,6 @@ class Segmenter:
         return torch.backends.cudnn.flags(  # type: ignore[no-untyped-call]
             enabled=True, benchmark=False, deterministic=True, allow_tf32=False
         )
-
-
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether an error says that memory ran out: CUDA, MPS, oneDNN or the CPU's allocator."""
-    text = str(error).lower()
-    return (
-        isinstance(error, torch.OutOfMemoryError)
-        or "out of memory" in text
-        or "can't allocate memory" in text
-    )
 
 
 def _use_huge_pages() -> None:

@@ -68,6 +68,8 @@ class ScheduleConfig:
     """Of the averaged weights, which are validated and exported."""
     validate_every: int = 250
     """Steps between validations, and between checkpoints."""
+    patience: int | None = None
+    """The training ends when so many validations in a row brought no better score. None: never."""
     max_minutes: float | None = None
     """The training ends then, wherever the schedule stands. None: never."""
 
@@ -76,6 +78,8 @@ class ScheduleConfig:
         for name in ("steps", "batch_size", "validate_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} = {getattr(self, name)}; expected at least 1")
+        if self.patience is not None and self.patience < 1:
+            raise ValueError(f"patience = {self.patience}; expected at least 1, or none")
         if not 0.0 < self.learning_rate <= 1.0:
             raise ValueError(f"learning_rate = {self.learning_rate}; expected above 0, at most 1")
         if not 0.0 <= self.ema_decay < 1.0:
@@ -156,3 +160,12 @@ class TrainConfig:
     """Every chip, augmentation and mixup draw is a function of it, the step and the index."""
     num_loaders: int = 1
     """Processes that cut chips."""
+    num_devices: int = 1
+    """GPUs that train together (DDP), each with a batch of its own."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if self.num_devices < 1:
+            raise ValueError(f"num_devices = {self.num_devices}; expected at least 1")
+        if self.num_loaders < 0:
+            raise ValueError(f"num_loaders = {self.num_loaders}; expected 0 or more")

@@ -8,6 +8,7 @@ alone can train.
 
 import json
 import logging
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -16,29 +17,19 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, Timer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from model.bundle import BundleMeta, save_bundle
-from model.chip_batches import ChipBatch, ChipBatches
+from model.chip_batches import ChipBatches
 from model.chip_pack import read_pack
 from model.chips import ChipSampler
-from model.edge_weights import gaussian_edge_weights, unet_distance_weights
-from model.encoder_weights import build_with_encoder
-from model.freezing import freeze_stages
-from model.init_weights import load_initial_weights
-from model.losses import segmentation_loss, soft_loss
-from model.mixup import draw_mixing, mix
+from model.devices import is_out_of_memory
+from model.errors import TrainingError
+from model.learner import SegmenterTraining
 from model.places import Place
-from model.predict_chip import normalise
-from model.regularisation import add_regularisation
-from model.targets import make_targets
-from model.train_config import EdgeConfig, TrainConfig
-from model.unet import build_network
+from model.train_config import TrainConfig
 from model.validation import PlaceValidation
 
 logger = logging.getLogger(__name__)
@@ -54,7 +45,8 @@ class TrainResult:
     Attributes:
         bundle: the bundle's path.
         best_step: step of its weights.
-        best_ap50: mean instance AP50 there over the validation sources and pixel sizes.
+        best_ap50: mean instance AP50 there over the validation sources and pixel sizes; NaN where
+            nothing is held out.
         num_steps: steps done.
     """
 
@@ -62,115 +54,6 @@ class TrainResult:
     best_step: int
     best_ap50: float
     num_steps: int
-
-
-class SegmenterTraining(pl.LightningModule):
-    """Loss and optimiser; the averaged weights follow the network.
-
-    Args:
-        config: the training.
-    """
-
-    def __init__(self, config: TrainConfig) -> None:
-        super().__init__()
-        self.config = config
-        network = build_initial_network(config)
-        frozen = freeze_stages(network, config.frozen_stages)
-        add_regularisation(network, config.regularisation)
-        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        # A plain tuple, so that no layer is registered (and saved) twice.
-        self.frozen = tuple(frozen)
-        decay = config.schedule.ema_decay
-        average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
-        self.averaged = AveragedModel(self.network, multi_avg_fn=average, use_buffers=True)
-        self.averaged.requires_grad_(False)
-
-    def train(self, mode: bool = True) -> "SegmenterTraining":
-        """Frozen layers stay in evaluation mode."""
-        super().train(mode)
-        for layer in self.frozen:
-            layer.eval()
-        return self
-
-    def normalise(self, batch: ChipBatch) -> Tensor:
-        """What the network takes, float32, (N, 3, h, w)."""
-        return normalise(batch["image"], batch["valid"], self.config.mean, self.config.std)
-
-    def training_step(self, batch: ChipBatch, batch_idx: int) -> Tensor:
-        """Loss of one batch; its draws depend on the batch's own step."""
-        config, ids = self.config, batch["ids"]
-        step = int(batch["step"])
-        # Dropout and stochastic depth, too, are functions of the seed and the step.
-        torch.manual_seed(int(np.random.SeedSequence((config.seed, step)).generate_state(1)[0]))
-        targets = make_targets(ids, config.network.separation, **asdict(config.targets))
-        weights = torch.full_like(targets[:, 0], config.loss.base_weight)
-        if config.edges.amplitude > 0.0:
-            weights = weights + make_edge_weights(ids, config.edges)
-        weights = weights * batch["known"]
-        images = self.normalise(batch)
-        mixing = draw_mixing(config.mixup, seed=config.seed, step=step, batch_size=len(ids))
-        if mixing is not None:
-            images, targets, weights = (mix(part, mixing) for part in (images, targets, weights))
-        loss = segmentation_loss(self.network(images), targets, weights, config.loss)
-        self.log("loss", loss, prog_bar=True)
-        if "pool" in batch:
-            pool_loss = self._pool_loss(batch["pool"])
-            self.log("pool_loss", pool_loss, prog_bar=True)
-            loss = loss + config.pool.weight * pool_loss
-        return loss
-
-    def _pool_loss(self, batch: ChipBatch) -> Tensor:
-        """How far the network is from the teacher on unlabelled ground, over all channels."""
-        logits = self.network(self.normalise(batch))
-        known = batch["known"]
-        losses = [
-            soft_loss(logits[:, channel], batch["soft"][:, channel] / 255.0, known)
-            for channel in range(logits.shape[1])
-        ]
-        return torch.stack(losses).sum()
-
-    def configure_optimizers(self) -> Any:
-        """AdamW with a one-cycle schedule, by step."""
-        schedule = self.config.schedule
-        optimizer = torch.optim.AdamW(
-            (part for part in self.network.parameters() if part.requires_grad),
-            lr=schedule.learning_rate,
-            weight_decay=schedule.weight_decay,
-        )
-        cycle = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer,
-            max_lr=schedule.learning_rate,
-            # One more, since Lightning steps the schedule once after the last batch.
-            total_steps=schedule.steps + 1,
-            pct_start=schedule.warmup_share,
-            cycle_momentum=False,
-        )
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": cycle, "interval": "step"},
-        }
-
-
-def make_edge_weights(ids: Tensor, edges: EdgeConfig) -> Tensor:
-    """Weights of edges of either kind, float32, (N, h, w), on the device of the ids."""
-    values = {"sigma_px": edges.sigma_px, "amplitude": edges.amplitude}
-    if edges.kind == "gaussian":
-        return gaussian_edge_weights(ids, **values)
-    chips = [unet_distance_weights(chip, **values) for chip in ids.cpu().numpy()]
-    return torch.from_numpy(np.stack(chips)).to(ids.device)
-
-
-def build_initial_network(config: TrainConfig) -> nn.Module:
-    """The network that a training starts from.
-
-    Raises:
-        TrainingError: if its weights cannot be had or do not fit.
-    """
-    if config.init is None:
-        return build_with_encoder(config.network, config.encoder_weights)
-    network = build_network(config.network)
-    load_initial_weights(network, config.init)
-    return network
 
 
 class _Averaging(Callback):
@@ -210,41 +93,84 @@ def train(
         TrainingError: if it has nothing to train on, or the initial weights do not fit.
     """
     begin = time.time()
-    pl.seed_everything(config.seed, verbose=False)
     folder = Path(config.output)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(asdict(config), indent=2, default=str))
     places = read_pack(config.pack)
-    validation = [place for place in places if place.split == "validation"]
+    if not resume:
+        for name in ("last.ckpt", "best.pt", "scores.csv"):
+            (folder / name).unlink(missing_ok=True)
+    scorer, num_steps, batch_size = _fit_what_memory_holds(config, folder, places, pool)
+    facts = {
+        **_facts(config, scorer, num_steps),
+        "batch_size": batch_size,
+        "seconds": round(time.time() - begin),
+        **(provenance or {}),
+    }
+    return TrainResult(
+        bundle=_export(config, folder, facts),
+        best_step=scorer.best_step,
+        best_ap50=scorer.best_ap50,
+        num_steps=num_steps,
+    )
+
+
+def _fit_what_memory_holds(
+    config: TrainConfig, folder: Path, places: Sequence[Place], pool: Sequence[Place]
+) -> tuple[PlaceValidation, int, int]:
+    """Train, from the last checkpoint on; halve the batch whenever memory runs out.
+
+    Returns:
+        The validation, the steps done and the batch size at the end.
+    """
+    batch_size = config.schedule.batch_size
+    while True:
+        try:
+            return *_fit(config, folder, places, pool, batch_size), batch_size
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            reason = str(error).splitlines()[0]
+        # Outside the except block, since a live traceback keeps the tensors alive.
+        if batch_size == 1:
+            raise TrainingError(
+                f"memory does not hold a batch of one chip of {config.chips.size_px} px; lower "
+                f"chips.size_px or free memory ({reason})"
+            )
+        batch_size //= 2
+        logger.warning("out of memory: batches of %d chips from now on (%s)", batch_size, reason)
+        torch.cuda.empty_cache()
+
+
+def _fit(
+    config: TrainConfig,
+    folder: Path,
+    places: Sequence[Place],
+    pool: Sequence[Place],
+    batch_size: int,
+) -> tuple[PlaceValidation, int]:
+    pl.seed_everything(config.seed, verbose=False)
     module = SegmenterTraining(config)
     last = folder / "last.ckpt"
-    start = _step_of(last) if resume and last.exists() else 0
+    start = _step_of(last) if last.exists() else 0
+    validation = [place for place in places if place.split == "validation"]
     scorer = PlaceValidation(config, validation, folder)
     trainer = _make_trainer(config, folder, scorer)
     batches = ChipBatches(
         ChipSampler(places, config.chips, seed=config.seed, strength=config.strength),
-        batch_size=config.schedule.batch_size,
+        batch_size=batch_size,
         num_steps=config.schedule.steps,
         start_step=start,
+        rank=trainer.global_rank,
+        num_ranks=trainer.world_size,
         pool=_pool_sampler(config, pool),
         pool_batch_size=config.pool.batch_size,
     )
     loader = batches.loader(num_workers=config.num_loaders)
     trainer.fit(module, loader, ckpt_path=str(last) if start else None, weights_only=False)
     if scorer.best_step == 0:
-        scorer.validate(module, trainer.global_step)
-    facts = {
-        **_facts(config, scorer, trainer.global_step),
-        "seconds": round(time.time() - begin),
-        **(provenance or {}),
-    }
-    bundle = _export(config, folder, facts)
-    return TrainResult(
-        bundle=bundle,
-        best_step=scorer.best_step,
-        best_ap50=scorer.best_ap50,
-        num_steps=trainer.global_step,
-    )
+        scorer.validate(trainer, module, trainer.global_step)
+    return scorer, trainer.global_step
 
 
 def _step_of(checkpoint: Path) -> int:
@@ -269,7 +195,9 @@ def _make_trainer(config: TrainConfig, folder: Path, scorer: PlaceValidation) ->
         callbacks.append(Timer(timedelta(minutes=schedule.max_minutes), verbose=False))
     return pl.Trainer(
         accelerator="auto",
-        devices=1,
+        devices=config.num_devices,
+        # Encoders cut to fewer stages keep parameters that nothing uses.
+        strategy="ddp_find_unused_parameters_true" if config.num_devices > 1 else "auto",
         precision=config.precision,
         max_steps=schedule.steps,
         max_epochs=-1,
@@ -298,7 +226,8 @@ def _facts(config: TrainConfig, scorer: PlaceValidation, num_steps: int) -> dict
         "encoder_weights": Path(config.encoder_weights).name,
         "steps": num_steps,
         "best_step": scorer.best_step,
-        "validation_ap50": round(scorer.best_ap50, 4),
+        # JSON knows no NaN, which is the score where nothing is held out.
+        "validation_ap50": None if math.isnan(scorer.best_ap50) else round(scorer.best_ap50, 4),
         "validation_gsd_m": list(config.validation_gsd_m),
         "seed": config.seed,
     }

@@ -75,7 +75,7 @@ def score_sources(
         config: of its training.
         places: those of the split `validation`.
     """
-    scored = [place for place in places if place.has_instances]
+    scored = [place for place in places if place.has_instances and place.num_instances > 0]
     counts = Counter[str]()
     for place in scored:
         counts[place.source] += place.num_instances
@@ -141,25 +141,45 @@ class PlaceValidation(Callback):
     ) -> None:
         """Validate every so many steps, and after the last one."""
         step = trainer.global_step
-        if step % self._config.schedule.validate_every == 0 or step == trainer.max_steps:
-            self.validate(module, step)
+        every = self._config.schedule.validate_every
+        if step % every == 0 or step == trainer.max_steps:
+            self.validate(trainer, module, step)
+            patience = self._config.schedule.patience
+            if patience is not None and step - self.best_step >= patience * every:
+                logger.info("step %d: no better since step %d, ending", step, self.best_step)
+                trainer.should_stop = True
 
-    def validate(self, module: Any, step: int) -> float:
-        """Score all places; the mean over pixel sizes and sources."""
-        scores = score_sources(module.averaged.module, self._config, self._places)
-        mean = float(np.nanmean([score.ap50 for score in scores])) if scores else float("nan")
-        self._write_scores(step, scores, mean)
-        for gsd_m in self._config.validation_gsd_m:
-            part = [score.ap50 for score in scores if score.gsd_m == gsd_m]
-            logger.info("step %d: AP50 %.3f at %g m", step, np.nanmean(part), gsd_m)
-        module.log("ap50", mean, prog_bar=True)
-        if not mean <= self.best_ap50:
-            self.best_ap50, self.best_step = mean, step
+    def validate(self, trainer: pl.Trainer, module: Any, step: int) -> None:
+        """Score all places; keep the weights if the mean over pixel sizes and sources is the best.
+
+        Without validation places the latest weights are kept. Of several processes the first one
+        does it, and tells the others.
+        """
+        mean = self._score(module, step) if trainer.is_global_zero else 0.0
+        mean = float(trainer.strategy.broadcast(mean))
+        module.log("ap50", mean, prog_bar=True, rank_zero_only=True)
+        if mean <= self.best_ap50:
+            return
+        self.best_ap50, self.best_step = mean, step
+        if trainer.is_global_zero:
             weights = module.averaged.module.state_dict()
             averaged = {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}
             part_file = self._folder / "best.part"
             torch.save(averaged, part_file)
             part_file.replace(self._folder / "best.pt")
+
+    def _score(self, module: Any, step: int) -> float:
+        """The mean over pixel sizes and sources; NaN where there is nothing to score."""
+        scores = score_sources(module.averaged.module, self._config, self._places)
+        counted = [score for score in scores if score.num_references > 0]
+        if not counted:
+            return float("nan")
+        mean = float(np.mean([score.ap50 for score in counted]))
+        self._write_scores(step, counted, mean)
+        for gsd_m in self._config.validation_gsd_m:
+            part = [score.ap50 for score in counted if score.gsd_m == gsd_m]
+            if part:
+                logger.info("step %d: AP50 %.3f at %g m", step, np.mean(part), gsd_m)
         return mean
 
     def _write_scores(self, step: int, scores: list[SourceScore], mean: float) -> None:

@@ -18,6 +18,10 @@ _COMMANDS = {
     "export": ("pipeline.cli.export:export_command", "Export a bundle as ONNX or torch.export."),
     "pack": ("pipeline.cli.pack:pack_command", "Read training data into one chip pack."),
     "train": ("pipeline.cli.train:train_command", "Train a network on a chip pack."),
+    "chip-losses": (
+        "pipeline.cli.chip_losses:chip_losses_command",
+        "Show where labels and network disagree most.",
+    ),
     "fine-tune": (
         "pipeline.cli.fine_tune:fine_tune_command",
         "Fit a bundle to labels of your own.",

@@ -1,0 +1,82 @@
+"""`everyroof chip-losses`: where labels and network disagree most."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from geo.errors import EveryroofError
+
+if TYPE_CHECKING:
+    from model.chip_losses import ChipLoss
+
+_SHOWN = 10
+
+
+@click.command("chip-losses")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("pack", type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write.")
+@click.option("--gsd", "gsd_m", type=float, help="Pixel size in metres.  [default: the bundle's]")
+@click.option("--size-px", default=256, show_default=True, help="Side of a window in pixels.")
+@click.option("--pictures", default=40, show_default=True, help="Windows to draw, the worst first.")
+def chip_losses_command(
+    bundle: Path, pack: Path, out: Path, gsd_m: float | None, size_px: int, pictures: int
+) -> None:
+    """Score every window of PACK with BUNDLE, and draw those with the highest losses.
+
+    On ground that the network has learned from, a high loss is mostly a wrong label: a building
+    nobody drew, one that is gone, an outline that is off. OUT/losses.csv lists all windows.
+    """
+    # The network's libraries wait for the command itself, so that --help is instant.
+    from model.bundle import load_bundle
+    from model.chip_losses import chip_losses
+    from model.chip_pack import read_pack
+    from model.devices import pick_device, pick_precision
+
+    try:
+        found = load_bundle(bundle)
+        places = [place for place in read_pack(pack) if place.known.any()]
+        device = pick_device("auto")
+        losses = chip_losses(
+            found.build().to(device),
+            found.meta,
+            places,
+            gsd_m=gsd_m or found.meta.gsd_m,
+            size_px=size_px,
+            has_bf16=pick_precision("auto", device) == "bf16",
+        )
+        ranked = _write(sorted(losses, key=lambda one: -one.loss), out, pictures)
+    except EveryroofError as error:
+        raise click.ClickException(str(error)) from error
+    for one in ranked[:_SHOWN]:
+        click.echo(
+            f"{one.loss:6.2f}  {one.chip.place} {one.chip.corner}: {one.missed_m2:.0f} m2 labelled "
+            f"but not seen, {one.invented_m2:.0f} m2 seen but not labelled"
+        )
+    click.echo(f"{out / 'losses.csv'}: {len(ranked)} windows; pictures in {out / 'worst.png'}")
+
+
+def _write(ranked: "Sequence[ChipLoss]", out: Path, num_pictures: int) -> "Sequence[ChipLoss]":
+    import cv2
+
+    from geo.atomic_files import write_atomically
+    from model.loss_sheet import draw_loss_sheet
+
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / "losses.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(
+            ["loss", "place", "source", "split", "row", "col", "missed_m2", "invented_m2"]
+        )
+        for one in ranked:
+            areas = f"{one.missed_m2:.1f}", f"{one.invented_m2:.1f}"
+            where = one.chip.place, one.source, one.split, *one.chip.corner
+            writer.writerow([f"{one.loss:.4f}", *where, *areas])
+    if ranked and num_pictures > 0:
+        done, data = cv2.imencode(".png", draw_loss_sheet(ranked[:num_pictures])[:, :, ::-1])
+        assert done, "OpenCV cannot write PNG"
+        write_atomically(out / "worst.png", bytes(data))
+    return ranked
