@@ -19,12 +19,18 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def load_training(path: Path) -> object:
-    """Sources of training data, or a training."""
+    """Sources of training data, a training, a self-training or an ablation."""
+    from model.noisy_student import SelfTrainConfig
     from model.train_config import TrainConfig
+    from pipeline.ablation_config import load_ablation
     from pipeline.train_config_file import load_config as load_as
     from pipeline.train_config_file import load_dataset
 
-    return load_dataset(path) if path.stem == "sources" else load_as(path, TrainConfig)
+    if path.stem == "sources":
+        return load_dataset(path)
+    if path.stem == "ablation":
+        return load_ablation(path)
+    return load_as(path, SelfTrainConfig if path.stem == "noisy_student" else TrainConfig)
 
 
 PACKAGES = ("geo", "model", "pipeline")
