@@ -8,6 +8,7 @@ from pathlib import Path
 from model.bundle import load_bundle
 from model.chip_pack import write_pack
 from model.chips import ChipConfig
+from model.errors import TrainingError
 from model.find_images import find_images
 from model.source_config import CutConfig, DatasetConfig, PolygonSource
 from model.sources import ReadReport, read_places
@@ -15,6 +16,7 @@ from model.train_config import ScheduleConfig, TargetConfig, TrainConfig
 from model.training import TrainResult, train
 
 _SOURCE = "labels"
+_NUM_BANDS = 3
 # Around the bundle's own pixel size: a fitted network is used at one.
 _GSD_RANGE = (0.75, 1.35)
 
@@ -74,8 +76,14 @@ def fine_tune(
     Raises:
         BundleError: if the bundle cannot be used.
         SourceError: if images or labels cannot be used.
+        TrainingError: if the bundle takes other bands than red, green and blue.
     """
     bundle = load_bundle(bundle_path)
+    if len(bundle.meta.bands) != _NUM_BANDS:
+        raise TrainingError(
+            f"{bundle_path} takes the bands {', '.join(bundle.meta.bands)}; training reads red, "
+            "green and blue only"
+        )
     gsd_m = options.gsd_m or bundle.meta.gsd_m
     source = PolygonSource(
         name=_SOURCE,

@@ -119,6 +119,11 @@ def test_initial_weights_are_used_and_checked(pack: Path, tmp_path: Path) -> Non
     )
     with pytest.raises(TrainingError, match="there is no such file"):
         train(dataclasses.replace(tiny, init=str(tmp_path / "absent.safetensors")))
+    four = safetensors.torch.load_file(first.bundle)
+    four["encoder.conv1.weight"] = torch.zeros(64, 4, 7, 7)
+    safetensors.torch.save_file(four, tmp_path / "four.safetensors")
+    with pytest.raises(TrainingError, match=r"\(64, 4, 7, 7\), expected \(64, 3, 7, 7\)"):
+        train(dataclasses.replace(tiny, init=str(tmp_path / "four.safetensors")))
     safetensors.torch.save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(TrainingError, match="made for another network"):
         train(dataclasses.replace(tiny, init=str(tmp_path / "other.safetensors")))
