@@ -17,6 +17,10 @@ _COMMANDS = {
     "calibrate": ("pipeline.cli.calibrate:calibrate_command", "Calibrate a bundle's confidence."),
     "export": ("pipeline.cli.export:export_command", "Export a bundle as ONNX or torch.export."),
     "pack": ("pipeline.cli.pack:pack_command", "Read training data into one chip pack."),
+    "places": (
+        "pipeline.cli.places:places_command",
+        "Write a pack's held-out places to evaluate on.",
+    ),
     "train": ("pipeline.cli.train:train_command", "Train a network on a chip pack."),
     "chip-losses": (
         "pipeline.cli.chip_losses:chip_losses_command",
