@@ -1,5 +1,6 @@
 """What learns: a network with its loss, its optimiser and its averaged weights, for Lightning."""
 
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -7,7 +8,7 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from model.chip_batches import ChipBatch
 from model.edge_weights import gaussian_edge_weights, unet_distance_weights
@@ -40,8 +41,7 @@ class SegmenterTraining(pl.LightningModule):
         # A plain tuple, so that no layer is registered (and saved) twice.
         self.frozen = tuple(frozen)
         self.learning_rate = config.schedule.learning_rate
-        decay = config.schedule.ema_decay
-        average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+        average = warmed_up_average(config.schedule.ema_decay)
         self.averaged = AveragedModel(self.network, multi_avg_fn=average, use_buffers=True)
         self.averaged.requires_grad_(False)
 
@@ -109,6 +109,27 @@ class SegmenterTraining(pl.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": cycle, "interval": "step"},
         }
+
+
+def warmed_up_average(decay: float) -> Callable[[Any, Any, Any], None]:
+    """An exponential average that starts short, so that it forgets the random start at once.
+
+    Its decay is at most (1 + n) / (10 + n) after n steps, as TensorFlow's moving averages have it.
+
+    Args:
+        decay: what it comes to.
+    """
+
+    @torch.no_grad()
+    def average(averaged: Any, current: Any, num_averaged: Any) -> None:
+        share = 1.0 - min(decay, float((1 + num_averaged) / (10 + num_averaged)))
+        for old, new in zip(averaged, current, strict=True):
+            if old.is_floating_point():
+                old.lerp_(new.to(old.dtype), share)
+            else:
+                old.copy_(new)
+
+    return average
 
 
 def make_edge_weights(ids: Tensor, edges: EdgeConfig) -> Tensor:

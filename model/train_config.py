@@ -65,7 +65,7 @@ class ScheduleConfig:
     clip_norm: float = 5.0
     """Largest norm of a gradient."""
     ema_decay: float = 0.998
-    """Of the averaged weights, which are validated and exported."""
+    """Of the averaged weights, which are validated and exported; less in the first steps."""
     validate_every: int = 250
     """Steps between validations, and between checkpoints."""
     patience: int | None = None

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import math
 import subprocess
 import sys
 import textwrap
@@ -17,7 +18,7 @@ from model.bundle import load_bundle
 from model.chip_losses import chip_losses
 from model.chip_pack import write_pack
 from model.errors import TrainingError
-from model.learner import SegmenterTraining, make_edge_weights
+from model.learner import SegmenterTraining, make_edge_weights, warmed_up_average
 from model.loss_sheet import draw_loss_sheet
 from model.train_config import EdgeConfig
 from model.training import train
@@ -138,6 +139,20 @@ def test_a_rate_is_suggested_and_nothing_is_kept(pack: Path, tmp_path: Path) -> 
     rates = [float(row["learning_rate"]) for row in rows]
     assert rates == sorted(rates)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["learning_rates.csv"]
+
+
+def test_the_average_forgets_its_start() -> None:
+    average = warmed_up_average(0.998)
+    old = [torch.full((2,), 100.0), torch.tensor([1])]
+    for step in range(1, 101):
+        average(old, [torch.zeros(2), torch.tensor([step])], torch.tensor(step))
+    # Slowly would leave 100 * 0.998 ** 100 = 82; here it is the product of (1 + n) / (10 + n).
+    expected = 100.0 * math.prod((1 + n) / (10 + n) for n in range(1, 101))
+    torch.testing.assert_close(old[0], torch.full((2,), expected), rtol=1e-3, atol=1e-9)
+    assert old[1] == 100
+    late = [torch.ones(1)]
+    average(late, [torch.zeros(1)], torch.tensor(10**6))
+    assert late[0] == pytest.approx(0.998)
 
 
 def test_both_kinds_of_edge_weights() -> None:
