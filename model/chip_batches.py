@@ -41,6 +41,9 @@ class ChipBatch(TypedDict):
 class ChipBatches(Dataset[ChipBatch]):
     """Batches of the steps from `start_step` on; item 0 is the batch of `start_step`.
 
+    There are always `num_steps` of them, those beyond the training's end included: a resumed
+    trainer counts on from where it was, to the length of the whole training.
+
     A batch depends on the sampler, its step and the chips' indices only, so any number of worker
     processes gives the same bits. With several ranks, each takes its own indices of the same step.
     Used with `DataLoader(batch_size=None, shuffle=False)`, and without Lightning's distributed
@@ -49,7 +52,7 @@ class ChipBatches(Dataset[ChipBatch]):
     Args:
         sampler: cuts the chips.
         batch_size: chips per batch and rank.
-        num_steps: the training's last step, exclusive, counted from 0.
+        num_steps: steps of the whole training.
         start_step: first step, above 0 when resuming.
         rank: this process among those that train together.
         num_ranks: how many they are.
@@ -85,7 +88,7 @@ class ChipBatches(Dataset[ChipBatch]):
         self.pool_indices = range(rank * pool_batch_size, (rank + 1) * pool_batch_size)
 
     def __len__(self) -> int:
-        return self.num_steps - self.start_step
+        return self.num_steps
 
     def __getitem__(self, item: int) -> ChipBatch:
         if not 0 <= item < len(self):

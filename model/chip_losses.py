@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from model.bundle import BundleMeta
 from model.chips import Chip, validation_windows
+from model.errors import TrainingError
 from model.places import Place
 from model.predict_chip import predict_chip
 from model.separation import building_probability
@@ -23,6 +24,8 @@ Float32Array = npt.NDArray[np.float32]
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ChipLoss:
     """A window and how well network and labels agree there.
+
+    The arrays take a megabyte a window: keep those that are to be drawn, and `facts` of the others.
 
     Attributes:
         chip: the window.
@@ -43,6 +46,12 @@ class ChipLoss:
     invented_m2: float
     probability: Float32Array
     loss_map: Float32Array
+
+    @property
+    def facts(self) -> tuple[float, str, str, str, int, int, float, float]:
+        """Loss, place, source, split, row, column, missed and invented square metres."""
+        where = self.chip.place, self.source, self.split, *self.chip.corner
+        return self.loss, *where, self.missed_m2, self.invented_m2
 
 
 # Probabilities beyond which the network is sure.
@@ -67,7 +76,15 @@ def chip_losses(
         gsd_m: pixel size of the windows.
         size_px: their side, a multiple of the network's stride.
         has_bf16: compute in bf16 where that is enough.
+
+    Raises:
+        TrainingError: if the network cannot take windows of that side.
     """
+    stride_px = meta.network.stride_px
+    if size_px < 1 or size_px % stride_px:
+        raise TrainingError(
+            f"size_px = {size_px}; expected a multiple of {stride_px}, the network's stride"
+        )
     for place in places:
         for chip in validation_windows(place, gsd_m, size_px):
             logits = predict_chip(network, chip, mean=meta.mean, std=meta.std, has_bf16=has_bf16)

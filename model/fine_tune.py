@@ -9,7 +9,6 @@ from model.bundle import load_bundle
 from model.chip_pack import write_pack
 from model.chips import ChipConfig
 from model.errors import TrainingError
-from model.find_images import find_images
 from model.source_config import CutConfig, DatasetConfig, PolygonSource
 from model.sources import ReadReport, read_places
 from model.train_config import ScheduleConfig, TargetConfig, TrainConfig
@@ -17,6 +16,7 @@ from model.training import TrainResult, train
 
 _SOURCE = "labels"
 _NUM_BANDS = 3
+_CHECKPOINT_EVERY = 30
 # Around the bundle's own pixel size: a fitted network is used at one.
 _GSD_RANGE = (0.75, 1.35)
 
@@ -47,6 +47,11 @@ class FineTuneOptions:
         """Check the ranges."""
         if not 0.0 <= self.validation_share <= 0.8:
             raise ValueError(f"validation_share = {self.validation_share}; expected 0 to 0.8")
+        if self.gsd_m is not None and not 0.02 <= self.gsd_m <= 50:
+            raise ValueError(f"gsd_m = {self.gsd_m}; expected 0.02 to 50 metres")
+        if self.frozen_stages < 0:
+            raise ValueError(f"frozen_stages = {self.frozen_stages}; expected 0 or more")
+        _schedule(self)
 
 
 def fine_tune(
@@ -84,13 +89,13 @@ def fine_tune(
             f"{bundle_path} takes the bands {', '.join(bundle.meta.bands)}; training reads red, "
             "green and blue only"
         )
-    gsd_m = options.gsd_m or bundle.meta.gsd_m
+    gsd_m = bundle.meta.gsd_m if options.gsd_m is None else options.gsd_m
     source = PolygonSource(
         name=_SOURCE,
         images=tuple(images),
         labels=labels,
         area=area,
-        cut=_cuts(images, options.validation_share),
+        cut=_cuts(options.validation_share),
     )
     dataset = DatasetConfig(sources=(source,), store_gsd_m=gsd_m * _GSD_RANGE[0])
     places, report = read_places(dataset)
@@ -118,11 +123,9 @@ def fine_tune(
     return train(config, resume=resume), report
 
 
-def _cuts(images: Sequence[str], share: float) -> dict[str, CutConfig]:
-    if share == 0.0:
-        return {}
-    cut = CutConfig(axis="x", at=1.0 - share, gap_m=10.0)
-    return {path.stem: cut for path in find_images(_SOURCE, images, None)}
+def _cuts(share: float) -> dict[str, CutConfig]:
+    """Every image is cut, if anything is held out."""
+    return {} if share == 0.0 else {"*": CutConfig(axis="x", at=1.0 - share, gap_m=10.0)}
 
 
 def _schedule(options: FineTuneOptions) -> ScheduleConfig:
@@ -132,6 +135,7 @@ def _schedule(options: FineTuneOptions) -> ScheduleConfig:
         batch_size=options.batch_size,
         learning_rate=options.learning_rate,
         # The average spans the last tenth of the steps.
-        ema_decay=max(0.0, 1.0 - 10.0 / options.steps),
+        ema_decay=max(0.0, 1.0 - 10.0 / max(options.steps, 1)),
+        checkpoint_every=_CHECKPOINT_EVERY,
         validate_every=max(1, options.steps // 4) if is_held_out else options.steps,
     )

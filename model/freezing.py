@@ -37,9 +37,15 @@ def freeze_stages(network: nn.Module, num_stages: int) -> list[nn.Module]:
         )
     frozen = []
     for layer, stride in strides:
-        if stride == 2 ** (num_stages + 1):
+        # Layers that see the whole image at once say nothing of the stage that they are in.
+        if 2**num_stages < stride < _PROBE_PX:
             break
         frozen.append(layer.requires_grad_(False).eval())
+    if not frozen:
+        raise TrainingError(
+            f"frozen_stages = {num_stages}; the encoder's first layer is coarser already, so "
+            "nothing would be frozen: give more, or 0"
+        )
     return frozen
 
 

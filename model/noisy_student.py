@@ -25,15 +25,18 @@ from model.chips import Chip
 from model.errors import TrainingError
 from model.places import BoolArray, Place, UInt8Array
 from model.predict_chip import predict_chip
-from model.separation import building_probability
+from model.separation import building_probability, num_channels
 from model.student_picture import draw_student_minus_teacher
 from model.train_config import TrainConfig
 from model.training import TrainResult, train
+from model.training_state import clear_training
 
 logger = logging.getLogger(__name__)
 
 _MULTIPLE_PX = 32
 _MAX_COMPARED = 24
+# A teacher is still right at pixels so much larger or smaller than its own.
+_MAX_GSD_RATIO = 1.25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +139,9 @@ def self_train(config: SelfTrainConfig, *, resume: bool = False) -> list[TrainRe
         ChipPackError: if a pack cannot be read.
         TrainingError: if the filter keeps nothing, or teacher and student have other channels.
     """
+    if not resume:
+        for round_folder in Path(config.student.output).glob("round*"):
+            clear_training(round_folder)
     pool = [place for place in read_pack(config.pool) if place.split == "pool"]
     if not pool:
         raise TrainingError(
@@ -143,11 +149,14 @@ def self_train(config: SelfTrainConfig, *, resume: bool = False) -> list[TrainRe
         )
     teacher, results = Path(config.teacher), []
     for number in range(1, config.rounds + 1):
-        labelled, report = teach(teacher, pool, config.filter, config.student)
+        # What a run has written is the first teacher's word only.
+        unlabelled = pool if number == 1 else [dataclasses.replace(p, soft=None) for p in pool]
+        labelled, report = teach(teacher, unlabelled, config.filter, config.student)
         logger.info("round %d: %s", number, report)
         student = _student(config, teacher, number)
         facts = {
             "teacher": teacher.name,
+            "teacher_sha256": load_bundle(teacher).sha256,
             "round": number,
             "pool": Path(config.pool).name,
             "pool_kept_ha": round(report.kept_m2 / 1e4, 1),
@@ -176,11 +185,7 @@ def teach(
     """
     bundle = load_bundle(teacher)
     meta = bundle.meta
-    if meta.network.separation != student.network.separation:
-        raise TrainingError(
-            f"the teacher {teacher.name} has separation = {meta.network.separation!r}, the student "
-            f"{student.network.separation!r}; a student learns its teacher's channels"
-        )
+    _check_fit(teacher.name, meta, pool, student)
     network = bundle.build().to("cuda" if torch.cuda.is_available() else "cpu")
     has_bf16 = student.precision == "bf16-mixed"
     labelled, masks = [], []
@@ -199,6 +204,29 @@ def teach(
             "max_unsure_share"
         )
     return labelled, report
+
+
+def _check_fit(teacher: str, meta: BundleMeta, pool: Sequence[Place], student: TrainConfig) -> None:
+    """Refuse a pool or a student that the teacher cannot teach."""
+    separation = student.network.separation
+    if meta.network.separation != separation:
+        raise TrainingError(
+            f"the teacher {teacher} has separation = {meta.network.separation!r}, the student "
+            f"{separation!r}; a student learns its teacher's channels"
+        )
+    for place in pool:
+        if place.soft is not None and place.soft.shape[2] != num_channels(separation):
+            raise TrainingError(
+                f"the pool holds probabilities of {place.soft.shape[2]} channel, and separation = "
+                f"{separation!r} takes {num_channels(separation)}; make the pool without "
+                "--probability, and the teacher labels it itself"
+            )
+        ratio = place.gsd_m / meta.gsd_m
+        if place.soft is None and not 1 / _MAX_GSD_RATIO <= ratio <= _MAX_GSD_RATIO:
+            raise TrainingError(
+                f"place {place.name} has pixels of {place.gsd_m:g} m and the teacher {teacher} is "
+                f"for {meta.gsd_m:g} m; make the pool with `everyroof pool --gsd {meta.gsd_m:g}`"
+            )
 
 
 def soft_labels(
@@ -286,6 +314,13 @@ def _probability(soft: UInt8Array, meta: BundleMeta) -> Any:
 
 
 def _student(config: SelfTrainConfig, teacher: Path, number: int) -> TrainConfig:
+    meta = load_bundle(teacher).meta
+    own = config.student.network, config.student.mean, config.student.std
+    if config.starts_from_teacher and own != (meta.network, meta.mean, meta.std):
+        raise TrainingError(
+            f"the student starts from the teacher's weights but has another network, mean or std "
+            f"than {teacher.name}; make them equal, or set starts_from_teacher: false"
+        )
     output = str(Path(config.student.output) / f"round{number}")
     init = str(teacher) if config.starts_from_teacher else config.student.init
     return dataclasses.replace(

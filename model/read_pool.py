@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyproj
 import rasterio
 import shapely
 from rasterio.errors import RasterioError
 
 from geo.errors import GridError
-from geo.grid import Tile, WorldGrid, gsd_to_mm, zone_of_longitude
+from geo.grid import Tile, WorldGrid, gsd_to_mm, window_bounds_lonlat, zone_of_longitude
 from geo.image_profile import profile_image
 from geo.images import ImageInfo, open_image
 from geo.pixel_window import PixelWindow
@@ -78,11 +79,12 @@ def read_pool(
         if probabilities is None
         else _windows_of_tiles(probabilities, options.place_px)
     )
+    left_out = _union_lonlat(exclude)
     readers: dict[WorldGrid, TileReader] = {}
     for grid, window, tile in windows:
         reader = readers.setdefault(grid, TileReader(infos, profiles, grid, config))
         raster = reader.read(window)
-        keep = raster.valid & ~_excluded(exclude, grid, window, options.exclude_m)
+        keep = raster.valid & ~_excluded(left_out, grid, window, options.exclude_m)
         if keep.mean() < options.min_valid_share:
             continue
         soft = None if tile is None else _read_probability(tile, window)
@@ -156,22 +158,30 @@ def _read_probability(path: Path, window: PixelWindow) -> UInt8Array:
         raise SourceError(f"{path} cannot be read: {error}") from error
 
 
+def _union_lonlat(files: Sequence[Path]) -> shapely.Geometry:
+    """The polygons of files as one area in degrees."""
+    areas = [read_polygons(path, crs=pyproj.CRS.from_epsg(4326)).union() for path in files]
+    return shapely.union_all(areas)
+
+
 def _excluded(
-    files: Sequence[Path], grid: WorldGrid, window: PixelWindow, reach_m: float
+    area: shapely.Geometry, grid: WorldGrid, window: PixelWindow, reach_m: float
 ) -> BoolArray:
+    """Pixels of a window within reach of an area given in degrees."""
     shape = (window.height, window.width)
-    mask = np.zeros(shape, np.bool_)
-    for path in files:
-        area = read_polygons(path, crs=grid.crs).union().buffer(reach_m)
-        in_pixels: Any = shapely.transform(
-            area,
-            lambda xy: (
-                np.stack([xy[:, 0], -xy[:, 1]], axis=1) / grid.gsd_m
-                - (window.col_off, window.row_off)
-            ),
-        )
-        mask |= burn_area(in_pixels, shape)
-    return mask
+    # Cut out first: far from its zone the grid has no coordinates.
+    nearby = window.expand(math.ceil(2 * reach_m / grid.gsd_m) + 1)
+    part = shapely.intersection(area, shapely.Polygon(window_bounds_lonlat(grid, nearby)))
+    if part.is_empty:
+        return np.zeros(shape, np.bool_)
+    in_pixels: Any = shapely.transform(
+        part,
+        lambda xy: (
+            np.stack(grid.from_lonlat(xy[:, 0], xy[:, 1]), axis=1)
+            - (window.col_off, window.row_off)
+        ),
+    )
+    return burn_area(in_pixels.buffer(reach_m / grid.gsd_m), shape)
 
 
 def _to_place(

@@ -82,7 +82,7 @@ class _FileSourceConfig(SourceConfig):
     fill_colours: tuple[tuple[int, int, int], ...] | None = None
     """Colours that stand for missing data at the borders; None takes the data set's."""
     cut: dict[str, CutConfig] = field(default_factory=dict)
-    """Images to cut in two, by their stems."""
+    """Images to cut in two, by their stems; `*` stands for all that are not named."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""

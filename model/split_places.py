@@ -14,6 +14,7 @@ from model.source_config import CutConfig, SourceConfig
 
 # Pixels that a cut may be off for the sake of round numbers.
 _ROUNDING = 0.01
+_EVERY_IMAGE = "*"
 
 
 def make_places(source: SourceConfig, images: Sequence[LabelledImage]) -> list[Place]:
@@ -38,7 +39,8 @@ def make_places(source: SourceConfig, images: Sequence[LabelledImage]) -> list[P
     parts: list[tuple[LabelledImage, str, Split]] = []
     for image in images:
         region = regions[image.stem]
-        if image.stem not in cuts:
+        cut = cuts.get(image.stem, cuts.get(_EVERY_IMAGE))
+        if cut is None:
             parts.append((image, region, "validation" if region in held_out else "train"))
             continue
         if region in held_out or list(regions.values()).count(region) > 1:
@@ -46,7 +48,7 @@ def make_places(source: SourceConfig, images: Sequence[LabelledImage]) -> list[P
                 f"source {source.name}: {image.stem} is cut, so its region {region} can neither be "
                 "held out nor hold other images"
             )
-        parts += _cut(source, image, region, cuts[image.stem])
+        parts += _cut(source, image, region, cut)
     area_m2 = sum(_known_m2(image) for image, _, split in parts if split == "train")
     weight = source.weight / max(area_m2, 1.0)
     return [_to_place(source, *part, weight) for part in parts]
@@ -79,7 +81,7 @@ def _check_patterns(
                 f"{', '.join(sorted(regions)[:12])}"
             )
     for stem in cuts:
-        if stem not in stems:
+        if stem not in stems and stem != _EVERY_IMAGE:
             raise SourceError(
                 f"source {source.name}: there is no image {stem!r} to cut among "
                 f"{', '.join(sorted(stems)[:12])}"

@@ -68,6 +68,8 @@ class ScheduleConfig:
     """Of the averaged weights, which are validated and exported; less in the first steps."""
     validate_every: int = 250
     """Steps between validations, and between checkpoints."""
+    checkpoint_every: int | None = None
+    """Steps between checkpoints to resume from. None: as often as it validates."""
     patience: int | None = None
     """The training ends when so many validations in a row brought no better score. None: never."""
     max_minutes: float | None = None
@@ -78,8 +80,10 @@ class ScheduleConfig:
         for name in ("steps", "batch_size", "validate_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} = {getattr(self, name)}; expected at least 1")
-        if self.patience is not None and self.patience < 1:
-            raise ValueError(f"patience = {self.patience}; expected at least 1, or none")
+        for name in ("patience", "checkpoint_every"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} = {value}; expected at least 1, or none")
         if not 0.0 < self.learning_rate <= 1.0:
             raise ValueError(f"learning_rate = {self.learning_rate}; expected above 0, at most 1")
         if not 0.0 <= self.ema_decay < 1.0:
@@ -167,5 +171,12 @@ class TrainConfig:
         """Check the ranges."""
         if self.num_devices < 1:
             raise ValueError(f"num_devices = {self.num_devices}; expected at least 1")
-        if self.num_loaders < 0:
-            raise ValueError(f"num_loaders = {self.num_loaders}; expected 0 or more")
+        for name in ("num_loaders", "frozen_stages"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} = {getattr(self, name)}; expected 0 or more")
+        stride_px = self.network.stride_px
+        if self.chips.size_px % stride_px:
+            raise ValueError(
+                f"chips.size_px = {self.chips.size_px}; expected a multiple of {stride_px}, the "
+                "network's stride"
+            )

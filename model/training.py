@@ -6,12 +6,11 @@ had happened. Nothing geospatial is imported, so that a machine with torch, Ligh
 alone can train.
 """
 
-import json
 import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, Timer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
 
 from model.bundle import BundleMeta, save_bundle
 from model.chip_batches import ChipBatches
@@ -30,6 +30,12 @@ from model.errors import TrainingError
 from model.learner import SegmenterTraining
 from model.places import Place
 from model.train_config import TrainConfig
+from model.training_state import (
+    BEST_FILE,
+    CHECKPOINT_FILE,
+    note_batch_size,
+    open_training,
+)
 from model.validation import PlaceValidation
 
 logger = logging.getLogger(__name__)
@@ -90,17 +96,20 @@ def train(
 
     Raises:
         ChipPackError: if the pack cannot be read.
-        TrainingError: if it has nothing to train on, or the initial weights do not fit.
+        TrainingError: if it has nothing to train on, the initial weights do not fit, the folder
+            holds another training, or memory does not hold a single chip.
     """
     begin = time.time()
     folder = Path(config.output)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(asdict(config), indent=2, default=str))
     places = read_pack(config.pack)
-    if not resume:
-        for name in ("last.ckpt", "best.pt", "scores.csv"):
-            (folder / name).unlink(missing_ok=True)
-    scorer, num_steps, batch_size = _fit_what_memory_holds(config, folder, places, pool)
+    batch_size = open_training(folder, config, provenance or {}, resume=resume)
+    while True:
+        run = _Run(config=config, folder=folder, places=places, pool=pool, batch_size=batch_size)
+        scorer, num_steps, reason = _fit(run)
+        if reason is None:
+            break
+        batch_size = _halved(batch_size, config, reason)
+        note_batch_size(folder, config, provenance or {}, batch_size)
     facts = {
         **_facts(config, scorer, num_steps),
         "batch_size": batch_size,
@@ -115,62 +124,64 @@ def train(
     )
 
 
-def _fit_what_memory_holds(
-    config: TrainConfig, folder: Path, places: Sequence[Place], pool: Sequence[Place]
-) -> tuple[PlaceValidation, int, int]:
-    """Train, from the last checkpoint on; halve the batch whenever memory runs out.
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """A training as far as memory allows it."""
 
-    Returns:
-        The validation, the steps done and the batch size at the end.
-    """
-    batch_size = config.schedule.batch_size
-    while True:
-        try:
-            return *_fit(config, folder, places, pool, batch_size), batch_size
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            reason = str(error).splitlines()[0]
-        # Outside the except block, since a live traceback keeps the tensors alive.
-        if batch_size == 1:
-            raise TrainingError(
-                f"memory does not hold a batch of one chip of {config.chips.size_px} px; lower "
-                f"chips.size_px or free memory ({reason})"
-            )
-        batch_size //= 2
-        logger.warning("out of memory: batches of %d chips from now on (%s)", batch_size, reason)
-        torch.cuda.empty_cache()
+    config: TrainConfig
+    folder: Path
+    places: Sequence[Place]
+    pool: Sequence[Place]
+    batch_size: int
 
 
-def _fit(
-    config: TrainConfig,
-    folder: Path,
-    places: Sequence[Place],
-    pool: Sequence[Place],
-    batch_size: int,
-) -> tuple[PlaceValidation, int]:
+def _fit(run: _Run) -> tuple[PlaceValidation, int, str | None]:
+    """Train from the last checkpoint on; the third value says why memory ran out, if it did."""
+    config = run.config
     pl.seed_everything(config.seed, verbose=False)
     module = SegmenterTraining(config)
-    last = folder / "last.ckpt"
+    last = run.folder / CHECKPOINT_FILE
     start = _step_of(last) if last.exists() else 0
-    validation = [place for place in places if place.split == "validation"]
-    scorer = PlaceValidation(config, validation, folder)
-    trainer = _make_trainer(config, folder, scorer)
+    validation = [place for place in run.places if place.split == "validation"]
+    scorer = PlaceValidation(config, validation, run.folder)
+    trainer = _make_trainer(config, run.folder, scorer)
     batches = ChipBatches(
-        ChipSampler(places, config.chips, seed=config.seed, strength=config.strength),
-        batch_size=batch_size,
+        ChipSampler(run.places, config.chips, seed=config.seed, strength=config.strength),
+        batch_size=run.batch_size,
         num_steps=config.schedule.steps,
         start_step=start,
         rank=trainer.global_rank,
         num_ranks=trainer.world_size,
-        pool=_pool_sampler(config, pool),
-        pool_batch_size=config.pool.batch_size,
+        pool=_pool_sampler(config, run.pool),
+        # In proportion, where memory did not hold the whole batch.
+        pool_batch_size=-(-config.pool.batch_size * run.batch_size // config.schedule.batch_size),
     )
     loader = batches.loader(num_workers=config.num_loaders)
-    trainer.fit(module, loader, ckpt_path=str(last) if start else None, weights_only=False)
-    if scorer.best_step == 0:
-        scorer.validate(trainer, module, trainer.global_step)
-    return scorer, trainer.global_step
+    try:
+        trainer.fit(module, loader, ckpt_path=str(last) if start else None, weights_only=False)
+    except RuntimeError as error:
+        if not is_out_of_memory(error) or isinstance(error, TrainingError):
+            raise
+        # As text, since a live traceback keeps the tensors alive.
+        return scorer, trainer.global_step, str(error).splitlines()[0]
+    return scorer, trainer.global_step, None
+
+
+def _halved(batch_size: int, config: TrainConfig, reason: str) -> int:
+    """Half a batch, with a warning.
+
+    Raises:
+        TrainingError: if there is no half, or other processes wait for this one's whole batch.
+    """
+    if batch_size == 1 or config.num_devices > 1:
+        what = "one chip" if batch_size == 1 else f"{batch_size} chips a device"
+        raise TrainingError(
+            f"memory does not hold a batch of {what} of {config.chips.size_px} px; lower "
+            f"schedule.batch_size or chips.size_px, or free memory ({reason})"
+        )
+    logger.warning("out of memory: batches of %d chips from now on (%s)", batch_size // 2, reason)
+    torch.cuda.empty_cache()
+    return batch_size // 2
 
 
 def _step_of(checkpoint: Path) -> int:
@@ -186,7 +197,7 @@ def _make_trainer(config: TrainConfig, folder: Path, scorer: PlaceValidation) ->
         ModelCheckpoint(
             dirpath=folder,
             filename="last",
-            every_n_train_steps=schedule.validate_every,
+            every_n_train_steps=schedule.checkpoint_every or schedule.validate_every,
             save_on_train_epoch_end=False,
             enable_version_counter=False,
         ),
@@ -234,7 +245,7 @@ def _facts(config: TrainConfig, scorer: PlaceValidation, num_steps: int) -> dict
 
 
 def _export(config: TrainConfig, folder: Path, facts: Mapping[str, Any]) -> Path:
-    """The best averaged weights as a bundle."""
+    """The best averaged weights as a bundle; of several processes the first one writes it."""
     meta = BundleMeta(
         name=config.name,
         network=config.network,
@@ -246,5 +257,5 @@ def _export(config: TrainConfig, folder: Path, facts: Mapping[str, Any]) -> Path
         provenance=dict(facts),
     )
     path = folder / f"{config.name}.safetensors"
-    save_bundle(path, meta, torch.load(folder / "best.pt", weights_only=True))
+    rank_zero_only(save_bundle)(path, meta, torch.load(folder / BEST_FILE, weights_only=True))
     return path

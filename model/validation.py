@@ -15,11 +15,14 @@ from lightning.pytorch.callbacks import Callback
 from torch import nn
 
 from model.chips import resample_place
+from model.devices import is_out_of_memory
+from model.errors import TrainingError
 from model.mask_scores import MaskMatches, match_masks, pooled_ap50
 from model.places import Place
 from model.predict_chip import predict_chip
 from model.separation import building_probability
 from model.train_config import TrainConfig
+from model.training_state import BEST_FILE, SCORES_FILE
 
 logger = logging.getLogger(__name__)
 
@@ -126,51 +129,82 @@ class PlaceValidation(Callback):
         self._folder = folder
         self.best_ap50 = -1.0
         self.best_step = 0
+        self._last_step = 0
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
-        return {"best_ap50": self.best_ap50, "best_step": self.best_step}
+        return {
+            "best_ap50": self.best_ap50,
+            "best_step": self.best_step,
+            "last_step": self._last_step,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
         self.best_ap50 = float(state_dict["best_ap50"])
         self.best_step = int(state_dict["best_step"])
+        self._last_step = int(state_dict["last_step"])
+
+    def on_train_start(self, trainer: pl.Trainer, module: Any) -> None:
+        """A training that had ended for want of progress does not go on."""
+        self._end_without_progress(trainer)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Validate every so many steps, and after the last one."""
         step = trainer.global_step
-        every = self._config.schedule.validate_every
-        if step % every == 0 or step == trainer.max_steps:
-            self.validate(trainer, module, step)
-            patience = self._config.schedule.patience
-            if patience is not None and step - self.best_step >= patience * every:
-                logger.info("step %d: no better since step %d, ending", step, self.best_step)
-                trainer.should_stop = True
+        if step % self._config.schedule.validate_every == 0 or step == trainer.max_steps:
+            mean = self.validate(trainer, module, step)
+            module.log("ap50", mean, prog_bar=True, rank_zero_only=True)
+            self._end_without_progress(trainer)
 
-    def validate(self, trainer: pl.Trainer, module: Any, step: int) -> None:
+    def on_train_end(self, trainer: pl.Trainer, module: Any) -> None:
+        """Validate what time ended before its turn."""
+        if trainer.global_step != self._last_step:
+            self.validate(trainer, module, trainer.global_step)
+
+    def validate(self, trainer: pl.Trainer, module: Any, step: int) -> float:
         """Score all places; keep the weights if the mean over pixel sizes and sources is the best.
 
         Without validation places the latest weights are kept. Of several processes the first one
         does it, and tells the others.
         """
+        self._last_step = step
         mean = self._score(module, step) if trainer.is_global_zero else 0.0
         mean = float(trainer.strategy.broadcast(mean))
-        module.log("ap50", mean, prog_bar=True, rank_zero_only=True)
         if mean <= self.best_ap50:
-            return
+            return mean
         self.best_ap50, self.best_step = mean, step
         if trainer.is_global_zero:
             weights = module.averaged.module.state_dict()
             averaged = {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}
             part_file = self._folder / "best.part"
             torch.save(averaged, part_file)
-            part_file.replace(self._folder / "best.pt")
+            part_file.replace(self._folder / BEST_FILE)
+        trainer.strategy.barrier()
+        return mean
+
+    def _end_without_progress(self, trainer: pl.Trainer) -> None:
+        schedule = self._config.schedule
+        if schedule.patience is None:
+            return
+        if self._last_step - self.best_step >= schedule.patience * schedule.validate_every:
+            logger.info("no better since step %d: ending", self.best_step)
+            trainer.should_stop = True
 
     def _score(self, module: Any, step: int) -> float:
         """The mean over pixel sizes and sources; NaN where there is nothing to score."""
-        scores = score_sources(module.averaged.module, self._config, self._places)
+        try:
+            scores = score_sources(module.averaged.module, self._config, self._places)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise TrainingError(
+                "memory does not hold the largest validation place at "
+                f"{min(self._config.validation_gsd_m):g} m; cut it in the data set's `cut`, or "
+                "raise validation_gsd_m"
+            ) from error
         counted = [score for score in scores if score.num_references > 0]
         if not counted:
             return float("nan")
@@ -183,7 +217,7 @@ class PlaceValidation(Callback):
         return mean
 
     def _write_scores(self, step: int, scores: list[SourceScore], mean: float) -> None:
-        path = self._folder / "scores.csv"
+        path = self._folder / SCORES_FILE
         is_new = not path.exists()
         with path.open("a", newline="") as file:
             writer = csv.writer(file)

@@ -63,10 +63,12 @@ class Ablation:
         if isinstance(variant, TrainConfig):
             init = None if variant.init is None else variant.init.replace("{seed}", str(seed))
             return dataclasses.replace(variant, **changes, init=init)
+        init = variant.student.init
+        init = None if init is None else init.replace("{seed}", str(seed))
         return dataclasses.replace(
             variant,
             teacher=variant.teacher.replace("{seed}", str(seed)),
-            student=dataclasses.replace(variant.student, **changes),
+            student=dataclasses.replace(variant.student, **changes, init=init),
         )
 
 
@@ -94,7 +96,24 @@ def load_ablation(path: Path) -> Ablation:
             )
         else:
             variants[name] = parse_config(data, TrainConfig, source=source)
-    return Ablation(config=config, variants=variants)
+    ablation = Ablation(config=config, variants=variants)
+    _check_comparable(path, ablation)
+    return ablation
+
+
+def _check_comparable(path: Path, ablation: Ablation) -> None:
+    """Refuse variants that are scored at different pixel sizes."""
+    sizes = {
+        name: (one if isinstance(one, TrainConfig) else one.student).validation_gsd_m
+        for name, one in ablation.variants.items()
+    }
+    first = next(iter(sizes.values()))
+    for name, own in sizes.items():
+        if own != first:
+            raise ConfigError(
+                f"{path}: variant {name}: validation_gsd_m = {list(own)}; expected {list(first)} "
+                "as in the first variant, or the scores cannot be compared"
+            )
 
 
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+from model.errors import TrainingError
 from model.noisy_student import SelfTrainConfig, self_train
 from model.train_config import TrainConfig
 from model.training import train
@@ -19,4 +20,7 @@ def run_variant(config: TrainConfig | SelfTrainConfig, output: Path) -> None:
         train(config, resume=True)
         return
     self_train(config, resume=True)
-    shutil.copyfile(output / f"round{config.rounds}" / "scores.csv", output / "scores.csv")
+    last = output / f"round{config.rounds}" / "scores.csv"
+    if not last.exists():
+        raise TrainingError(f"{last} was not written; the pack needs validation places")
+    shutil.copyfile(last, output / "scores.csv")

@@ -1,9 +1,10 @@
 """`everyroof chip-losses`: where labels and network disagree most."""
 
 import csv
-from collections.abc import Sequence
+import heapq
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -48,18 +49,34 @@ def chip_losses_command(
             size_px=size_px,
             has_bf16=pick_precision("auto", device) == "bf16",
         )
-        ranked = _write(sorted(losses, key=lambda one: -one.loss), out, pictures)
+        facts, worst = _collect(losses, pictures)
+        _write(facts, worst, out)
     except EveryroofError as error:
         raise click.ClickException(str(error)) from error
-    for one in ranked[:_SHOWN]:
+    for loss, place, _, _, row, col, missed_m2, invented_m2 in facts[:_SHOWN]:
         click.echo(
-            f"{one.loss:6.2f}  {one.chip.place} {one.chip.corner}: {one.missed_m2:.0f} m2 labelled "
-            f"but not seen, {one.invented_m2:.0f} m2 seen but not labelled"
+            f"{loss:6.2f}  {place} ({row}, {col}): {missed_m2:.0f} m2 labelled but not seen, "
+            f"{invented_m2:.0f} m2 seen but not labelled"
         )
-    click.echo(f"{out / 'losses.csv'}: {len(ranked)} windows; pictures in {out / 'worst.png'}")
+    click.echo(f"{out / 'losses.csv'}: {len(facts)} windows; pictures in {out / 'worst.png'}")
 
 
-def _write(ranked: "Sequence[ChipLoss]", out: Path, num_pictures: int) -> "Sequence[ChipLoss]":
+def _collect(
+    losses: "Iterable[ChipLoss]", num_pictures: int
+) -> "tuple[list[tuple[Any, ...]], list[ChipLoss]]":
+    """Facts of all windows and the worst windows themselves, both from the highest loss on."""
+    facts: list[tuple[Any, ...]] = []
+    worst: list[tuple[float, int, ChipLoss]] = []
+    for number, one in enumerate(losses):
+        facts.append(one.facts)
+        heapq.heappush(worst, (one.loss, number, one))
+        if len(worst) > num_pictures:
+            heapq.heappop(worst)
+    ordered = [one for _, _, one in sorted(worst, key=lambda entry: (-entry[0], entry[1]))]
+    return sorted(facts, key=lambda entry: -entry[0]), ordered
+
+
+def _write(facts: "Sequence[tuple[Any, ...]]", worst: "Sequence[ChipLoss]", out: Path) -> None:
     import cv2
 
     from geo.atomic_files import write_atomically
@@ -71,12 +88,9 @@ def _write(ranked: "Sequence[ChipLoss]", out: Path, num_pictures: int) -> "Seque
         writer.writerow(
             ["loss", "place", "source", "split", "row", "col", "missed_m2", "invented_m2"]
         )
-        for one in ranked:
-            areas = f"{one.missed_m2:.1f}", f"{one.invented_m2:.1f}"
-            where = one.chip.place, one.source, one.split, *one.chip.corner
-            writer.writerow([f"{one.loss:.4f}", *where, *areas])
-    if ranked and num_pictures > 0:
-        done, data = cv2.imencode(".png", draw_loss_sheet(ranked[:num_pictures])[:, :, ::-1])
+        for loss, *where, missed_m2, invented_m2 in facts:
+            writer.writerow([f"{loss:.4f}", *where, f"{missed_m2:.1f}", f"{invented_m2:.1f}"])
+    if worst:
+        done, data = cv2.imencode(".png", draw_loss_sheet(worst)[:, :, ::-1])
         assert done, "OpenCV cannot write PNG"
         write_atomically(out / "worst.png", bytes(data))
-    return ranked

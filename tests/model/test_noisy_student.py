@@ -181,6 +181,50 @@ def test_rounds_give_students_and_pictures(
     )
 
 
+def test_a_pool_must_suit_its_teacher(
+    teacher: Path, packs: tuple[Path, Path], tmp_path: Path
+) -> None:
+    student, rules = small(packs[0], tmp_path), PoolFilterConfig()
+    coarse = pool_place(gsd_m=0.6)
+    with pytest.raises(TrainingError, match=r"everyroof pool --gsd 0\.3`"):
+        teach(teacher, [coarse], rules, student)
+    two = pool_place(soft=np.zeros((100, 130, 2), np.uint8))
+    with pytest.raises(TrainingError, match="without --probability"):
+        teach(teacher, [two], rules, student)
+    other = dataclasses.replace(student, mean=(0.5, 0.5, 0.5))
+    config = SelfTrainConfig(teacher=str(teacher), pool=str(packs[1]), student=other)
+    everything = PoolFilterConfig(min_building_share=0.0, max_unsure_share=1.0)
+    with pytest.raises(TrainingError, match="another network, mean or std"):
+        self_train(dataclasses.replace(config, filter=everything))
+
+
+def test_a_second_round_learns_from_the_first_student(
+    teacher: Path, packs: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a run wrote about the pool is the first teacher's word and no other's."""
+    said = np.full((100, 130, 1), 200, np.uint8)
+    write_pack(tmp_path / "pool.zip", [pool_place(soft=said)])
+    seen: list[list[bool]] = []
+
+    def note(name: Path, pool: list[Place], *rest: object) -> object:
+        seen.append([place.soft is not None for place in pool])
+        return teach(name, pool, *rest)
+
+    monkeypatch.setattr("model.noisy_student.teach", note)
+    student = small(packs[0], tmp_path / "out", steps=1, validate_every=1)
+    rules = PoolFilterConfig(min_building_share=0.0, max_unsure_share=1.0)
+    self_train(
+        SelfTrainConfig(
+            teacher=str(teacher),
+            pool=str(tmp_path / "pool.zip"),
+            student=student,
+            rounds=2,
+            filter=rules,
+        )
+    )
+    assert seen == [[True], [False]]
+
+
 def test_a_student_needs_its_teachers_channels(
     teacher: Path, packs: tuple[Path, Path], tmp_path: Path
 ) -> None:

@@ -57,6 +57,17 @@ def test_excluded_ground_is_left_out(image: Path, tmp_path: Path) -> None:
         list(read_pool([image], wide, exclude=[area]))
 
 
+def test_excluded_ground_on_the_other_side_of_the_earth(image: Path, tmp_path: Path) -> None:
+    ring = [[-140.0, 10.0], [-139.9, 10.0], [-139.9, 10.1], [-140.0, 10.0]]
+    feature = {"type": "Feature", "properties": {}}
+    geometry = {"type": "Polygon", "coordinates": [ring]}
+    area = tmp_path / "far.geojson"
+    collection = {"type": "FeatureCollection", "features": [feature | {"geometry": geometry}]}
+    area.write_text(json.dumps(collection))
+    kept = [place.valid.sum() for place in read_pool([image], OPTIONS, exclude=[area])]
+    assert kept == [place.valid.sum() for place in read_pool([image], OPTIONS)]
+
+
 def test_probabilities_of_a_run_fall_on_the_same_pixels(image: Path, tmp_path: Path) -> None:
     first = next(iter(read_pool([image], OPTIONS)))
     row, col = (int(part[1:]) for part in first.name.split("_")[1:])

@@ -51,6 +51,23 @@ def test_it_ends_when_nothing_gets_better(pack: Path, tmp_path: Path) -> None:
     assert result.num_steps == 6
 
 
+def test_a_training_that_has_ended_stays_ended(pack: Path, tmp_path: Path) -> None:
+    config = small(
+        pack, tmp_path, steps=40, validate_every=2, patience=1, learning_rate=1e-12, ema_decay=0.0
+    )
+    first = train(config)
+    again = train(config, resume=True)
+    assert first.num_steps == 4
+    assert again.num_steps <= 5  # Lightning looks after a batch
+    assert again.best_step == first.best_step
+
+
+def test_what_time_ends_is_scored(pack: Path, tmp_path: Path) -> None:
+    result = train(small(pack, tmp_path, steps=10_000, validate_every=10_000, max_minutes=0.02))
+    assert 0 < result.best_step == result.num_steps < 10_000
+    assert load_bundle(result.bundle).meta.provenance["best_step"] == result.best_step
+
+
 class _Hungry(torch.nn.Module):
     """A network that runs out of memory from some batch size on."""
 

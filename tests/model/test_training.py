@@ -66,29 +66,51 @@ KILLED = """
     update = training.SegmenterTraining.on_train_batch_end
     def die(self, outputs, batch, batch_idx):
         update(self, outputs, batch, batch_idx)
-        if int(batch["step"]) == 4:
+        if int(batch["step"]) == {step}:
             os.kill(os.getpid(), signal.SIGKILL)
     training.SegmenterTraining.on_train_batch_end = die
     t.torch.set_num_threads(2)
-    training.train(t.small(Path({pack!r}), Path({out!r})))
+    training.train(t.small(Path({pack!r}), Path({out!r})), resume=True)
 """
 
 
-def test_going_on_after_a_kill_equals_the_unbroken_training(pack: Path, tmp_path: Path) -> None:
-    train(small(pack, tmp_path / "whole"))
+def kill_training(pack: Path, out: Path, *, step: int) -> None:
+    """Train, or go on, in a process of its own that is killed after a step."""
     here = Path(__file__).parent
     script = textwrap.dedent(KILLED).format(
         paths=[str(here), str(here.parent), str(here.parent.parent)],
         pack=str(pack),
-        out=str(tmp_path / "broken"),
+        out=str(out),
+        step=step,
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()[-2000:]
+
+
+@pytest.mark.parametrize("steps", [(2,), (2, 4)], ids=["early", "twice"])
+def test_going_on_after_kills_equals_the_unbroken_training(
+    pack: Path, tmp_path: Path, steps: tuple[int, ...]
+) -> None:
+    """Checkpoints after 2 and 4 of 6 steps; killed soon after them."""
+    train(small(pack, tmp_path / "whole"))
+    for step in steps:
+        kill_training(pack, tmp_path / "broken", step=step)
     result = train(small(pack, tmp_path / "broken"), resume=True)
     assert result.num_steps == 6
     whole, broken = last_weights(tmp_path / "whole"), last_weights(tmp_path / "broken")
     assert all(torch.equal(whole[name], broken[name]) for name in whole)
     assert same(tmp_path / "whole" / "everyroof.safetensors", result.bundle)
+
+
+def test_only_the_same_training_goes_on(pack: Path, tmp_path: Path) -> None:
+    config = small(pack, tmp_path, steps=2)
+    train(config)
+    longer = dataclasses.replace(config, schedule=dataclasses.replace(config.schedule, steps=4))
+    with pytest.raises(TrainingError, match=r"another training: schedule\.steps differ"):
+        train(longer, resume=True)
+    again = train(config, resume=True)  # nothing is left to do
+    assert again.num_steps == 2
+    assert train(longer).num_steps == 4  # afresh
 
 
 def test_it_learns_a_drawn_place(pack: Path, tmp_path: Path) -> None:
