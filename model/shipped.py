@@ -5,6 +5,8 @@ from pathlib import Path
 
 from model.errors import BundleError
 
+SHIPPED = "shipped"
+"""The word for them wherever a bundle is named."""
 SHIPPED_NAME = "weights/everyroof.safetensors"
 
 
@@ -21,3 +23,12 @@ def shipped_bundle_path() -> Path:
             "model); give --model BUNDLE (everyroof bundle import makes one from a state dict)"
         )
     return resource
+
+
+def resolve_bundle(name: str) -> str:
+    """The path of a bundle that is named by its path, or as `shipped`.
+
+    Raises:
+        BundleError: if it is `shipped` and this installation has none.
+    """
+    return str(shipped_bundle_path()) if name == SHIPPED else name

@@ -22,6 +22,7 @@ from geo.overlap import OverlapConfig
 from geo.raster_config import RasterConfig
 from geo.shards import ShardConfig
 from model.segment import SegmentConfig
+from model.shipped import SHIPPED, resolve_bundle
 
 FORBID: dict[str, str] = {"extra": "forbid"}
 
@@ -98,10 +99,10 @@ class RunConfig:
 
     images: tuple[str | ImageConfig, ...]
     """Images, in the order of preference; a plain path or path, id and date."""
-    model: str
-    """The bundle: one safetensors file (`everyroof bundle show FILE`)."""
     output: str
     """Folder of the result; must be new, empty, or an earlier run's."""
+    model: str = SHIPPED
+    """The bundle: one safetensors file (`everyroof bundle show FILE`), or `shipped`."""
     area_of_interest: str | None = None
     """Vector file; footprints whose centroid lies outside its polygons are left out."""
     tile_store: str | None = None
@@ -189,7 +190,7 @@ def _anchor_paths(config: RunConfig, folder: Path) -> RunConfig:
     return dataclasses.replace(
         config,
         images=tuple(dataclasses.replace(i, path=anchored(i.path)) for i in config.image_configs()),
-        model=anchored(config.model),
+        model=resolve_bundle(config.model) if config.model == SHIPPED else anchored(config.model),
         output=anchored(config.output),
         area_of_interest=config.area_of_interest and anchored(config.area_of_interest),
         tile_store=config.tile_store and anchored(config.tile_store),

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from pipeline.cli.bundle_path import BundlePath
+
 
 @click.group(name="bundle")
 def bundle_group() -> None:
@@ -114,7 +116,7 @@ def _per_band(values: tuple[float, ...], num_bands: int) -> tuple[float, ...]:
 
 
 @bundle_group.command(name="show")
-@click.argument("path", metavar="FILE", type=click.Path(path_type=Path))
+@click.argument("path", metavar="FILE", type=BundlePath())
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
 @click.option("--check", is_flag=True, help="Load and check every tensor, too.")
 def show_bundle(path: Path, as_json: bool, check: bool) -> None:

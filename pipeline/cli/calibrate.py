@@ -4,9 +4,11 @@ from pathlib import Path
 
 import click
 
+from pipeline.cli.bundle_path import BundlePath
+
 
 @click.command("calibrate")
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle", type=BundlePath())
 @click.option(
     "--places",
     type=click.Path(path_type=Path),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from geo.errors import EveryroofError
+from pipeline.cli.bundle_path import BundlePath
 
 if TYPE_CHECKING:
     from model.chip_losses import ChipLoss
@@ -17,7 +18,7 @@ _SHOWN = 10
 
 
 @click.command("chip-losses")
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle", type=BundlePath())
 @click.argument("pack", type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write.")
 @click.option("--gsd", "gsd_m", type=float, help="Pixel size in metres.  [default: the bundle's]")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from geo.errors import DatasetError, EveryroofError
+from pipeline.cli.bundle_path import BundlePath
 
 # Imports of pandas, GEOS and rich wait for the command itself, so that --help is instant.
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ _RASTER_SUFFIXES = (".tif", ".tiff", ".vrt", ".jp2", ".img")
 
 
 @click.command("evaluate")
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=BundlePath())
 @click.argument("reference", type=click.Path(path_type=Path), required=False)
 @click.option(
     "--aoi",

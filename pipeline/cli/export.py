@@ -5,9 +5,11 @@ from typing import Any
 
 import click
 
+from pipeline.cli.bundle_path import BundlePath
+
 
 @click.command("export")
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle", type=BundlePath())
 @click.option(
     "--format",
     "kind",

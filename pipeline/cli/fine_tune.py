@@ -4,11 +4,12 @@ from pathlib import Path
 
 import click
 
+from pipeline.cli.bundle_path import BundlePath
 from pipeline.cli.training_errors import training_command
 
 
 @click.command("fine-tune")
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle", type=BundlePath())
 @click.option(
     "--images",
     multiple=True,
@@ -56,7 +57,7 @@ def fine_tune_command(
     """Fit BUNDLE to labelled images of your own region, in minutes and without a GPU.
 
     \b
-    everyroof fine-tune everyroof.safetensors --images town.tif --labels town.geojson --out tuned
+    everyroof fine-tune shipped --images town.tif --labels town.geojson --out tuned
     everyroof run --image other.tif --model tuned/everyroof-tuned.safetensors --out result
     """  # noqa: D301 - click reads the backslash
     with training_command():
