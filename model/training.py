@@ -117,7 +117,7 @@ def train(
         **(provenance or {}),
     }
     return TrainResult(
-        bundle=_export(config, folder, facts),
+        bundle=_export(config, folder, scorer.best_threshold, facts),
         best_step=scorer.best_step,
         best_ap50=scorer.best_ap50,
         num_steps=num_steps,
@@ -244,7 +244,7 @@ def _facts(config: TrainConfig, scorer: PlaceValidation, num_steps: int) -> dict
     }
 
 
-def _export(config: TrainConfig, folder: Path, facts: Mapping[str, Any]) -> Path:
+def _export(config: TrainConfig, folder: Path, threshold: float, facts: Mapping[str, Any]) -> Path:
     """The best averaged weights as a bundle; of several processes the first one writes it."""
     meta = BundleMeta(
         name=config.name,
@@ -253,6 +253,7 @@ def _export(config: TrainConfig, folder: Path, facts: Mapping[str, Any]) -> Path
         mean=config.mean,
         std=config.std,
         gsd_m=config.gsd_m,
+        threshold=threshold,
         erosion_px=config.targets.erosion_px,
         provenance=dict(facts),
     )

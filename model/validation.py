@@ -2,6 +2,7 @@
 
 import csv
 import logging
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
@@ -27,7 +28,6 @@ from model.training_state import BEST_FILE, SCORES_FILE
 logger = logging.getLogger(__name__)
 
 _VALIDATION_MULTIPLE_PX = 32
-_THRESHOLD = 0.5
 # Below this many references a source's AP50 moves by several points with one of them.
 _MIN_REFERENCES = 20
 
@@ -37,6 +37,7 @@ class SourceScore:
     """How the places of one source are segmented at one pixel size.
 
     Attributes:
+        threshold: probability from which a pixel is building.
         source: its name.
         gsd_m: pixel size in metres.
         ap50: instance AP50, 0 to 1.
@@ -45,6 +46,7 @@ class SourceScore:
         num_references: references.
     """
 
+    threshold: float
     source: str
     gsd_m: float
     ap50: float
@@ -53,9 +55,12 @@ class SourceScore:
     num_references: int
 
     @classmethod
-    def pooled(cls, source: str, gsd_m: float, matches: Sequence[MaskMatches]) -> "SourceScore":
+    def pooled(
+        cls, threshold: float, source: str, gsd_m: float, matches: Sequence[MaskMatches]
+    ) -> "SourceScore":
         """Of the matches of its places, ranked together."""
         return cls(
+            threshold,
             source,
             gsd_m,
             round(pooled_ap50(matches), 4),
@@ -68,7 +73,7 @@ class SourceScore:
 def score_sources(
     network: nn.Module, config: TrainConfig, places: Sequence[Place]
 ) -> list[SourceScore]:
-    """Instance AP50 by source and pixel size, the places of a source ranked together.
+    """Instance AP50 by source, pixel size and threshold, a source's places ranked together.
 
     Places whose neighbours share an id are left out, and a source with a handful of references
     where there are others: its score would be noise.
@@ -83,35 +88,62 @@ def score_sources(
     for place in scored:
         counts[place.source] += place.num_instances
     enough = [name for name, count in counts.items() if count >= _MIN_REFERENCES] or list(counts)
-    return [
-        SourceScore.pooled(
-            name,
-            gsd_m,
-            [
+    scores = []
+    for gsd_m in config.validation_gsd_m:
+        for name in enough:
+            matches = [
                 match_place(network, config, place, gsd_m)
                 for place in scored
                 if place.source == name
-            ],
-        )
-        for gsd_m in config.validation_gsd_m
-        for name in enough
-    ]
+            ]
+            scores += [
+                SourceScore.pooled(threshold, name, gsd_m, of_places)
+                for threshold, *of_places in zip(
+                    config.validation_thresholds, *matches, strict=True
+                )
+            ]
+    return scores
 
 
-def match_place(network: nn.Module, config: TrainConfig, place: Place, gsd_m: float) -> MaskMatches:
-    """What a network finds on one whole place at a pixel size."""
+def match_place(
+    network: nn.Module, config: TrainConfig, place: Place, gsd_m: float
+) -> list[MaskMatches]:
+    """What a network finds on one whole place at a pixel size, for each threshold."""
     chip = resample_place(place, gsd_m, multiple_px=_VALIDATION_MULTIPLE_PX)
     logits = predict_chip(
         network, chip, mean=config.mean, std=config.std, has_bf16=config.precision == "bf16-mixed"
     )
     probability = building_probability(logits[None], config.network.separation)[0].cpu().numpy()
-    return match_masks(
-        np.where(chip.valid, probability, 0.0).astype(np.float32),
-        chip.ids,
-        chip.known,
-        grow_px=config.targets.erosion_px,
-        threshold=_THRESHOLD,
-    )
+    probability = np.where(chip.valid, probability, 0.0).astype(np.float32)
+    grow_px = config.targets.erosion_px
+    return [
+        match_masks(probability, chip.ids, chip.known, grow_px=grow_px, threshold=threshold)
+        for threshold in config.validation_thresholds
+    ]
+
+
+@dataclass(frozen=True)
+class MeanScore:
+    """The best threshold of a step.
+
+    Attributes:
+        ap50: mean over sources and pixel sizes; NaN where nothing is counted.
+        threshold: the one that gives it.
+    """
+
+    ap50: float
+    threshold: float
+
+
+def best_mean(scores: Sequence[SourceScore], thresholds: Sequence[float]) -> MeanScore:
+    """The threshold with the highest mean AP50; the middle one where nothing is counted."""
+    best = MeanScore(float("nan"), thresholds[len(thresholds) // 2])
+    for threshold in thresholds:
+        counted = [s.ap50 for s in scores if s.threshold == threshold and s.num_references > 0]
+        # NaN loses every comparison.
+        if counted and not float(np.mean(counted)) <= best.ap50:
+            best = MeanScore(float(np.mean(counted)), threshold)
+    return best
 
 
 class PlaceValidation(Callback):
@@ -129,6 +161,7 @@ class PlaceValidation(Callback):
         self._folder = folder
         self.best_ap50 = -1.0
         self.best_step = 0
+        self.best_threshold = 0.5
         self._last_step = 0
 
     def state_dict(self) -> dict[str, Any]:
@@ -136,6 +169,7 @@ class PlaceValidation(Callback):
         return {
             "best_ap50": self.best_ap50,
             "best_step": self.best_step,
+            "best_threshold": self.best_threshold,
             "last_step": self._last_step,
         }
 
@@ -143,6 +177,7 @@ class PlaceValidation(Callback):
         """Go on from a checkpoint."""
         self.best_ap50 = float(state_dict["best_ap50"])
         self.best_step = int(state_dict["best_step"])
+        self.best_threshold = float(state_dict["best_threshold"])
         self._last_step = int(state_dict["last_step"])
 
     def on_train_start(self, trainer: pl.Trainer, module: Any) -> None:
@@ -171,11 +206,11 @@ class PlaceValidation(Callback):
         does it, and tells the others.
         """
         self._last_step = step
-        mean = self._score(module, step) if trainer.is_global_zero else 0.0
-        mean = float(trainer.strategy.broadcast(mean))
-        if mean <= self.best_ap50:
-            return mean
-        self.best_ap50, self.best_step = mean, step
+        mean = self._score(module, step) if trainer.is_global_zero else MeanScore(0.0, 0.0)
+        mean = trainer.strategy.broadcast(mean)
+        if mean.ap50 <= self.best_ap50:
+            return mean.ap50
+        self.best_ap50, self.best_step, self.best_threshold = mean.ap50, step, mean.threshold
         if trainer.is_global_zero:
             weights = module.averaged.module.state_dict()
             averaged = {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}
@@ -183,7 +218,7 @@ class PlaceValidation(Callback):
             torch.save(averaged, part_file)
             part_file.replace(self._folder / BEST_FILE)
         trainer.strategy.barrier()
-        return mean
+        return mean.ap50
 
     def _end_without_progress(self, trainer: pl.Trainer) -> None:
         schedule = self._config.schedule
@@ -193,8 +228,7 @@ class PlaceValidation(Callback):
             logger.info("no better since step %d: ending", self.best_step)
             trainer.should_stop = True
 
-    def _score(self, module: Any, step: int) -> float:
-        """The mean over pixel sizes and sources; NaN where there is nothing to score."""
+    def _score(self, module: Any, step: int) -> MeanScore:
         try:
             scores = score_sources(module.averaged.module, self._config, self._places)
         except RuntimeError as error:
@@ -205,24 +239,27 @@ class PlaceValidation(Callback):
                 f"{min(self._config.validation_gsd_m):g} m; cut it in the data set's `cut`, or "
                 "raise validation_gsd_m"
             ) from error
-        counted = [score for score in scores if score.num_references > 0]
-        if not counted:
-            return float("nan")
-        mean = float(np.mean([score.ap50 for score in counted]))
-        self._write_scores(step, counted, mean)
-        for gsd_m in self._config.validation_gsd_m:
-            part = [score.ap50 for score in counted if score.gsd_m == gsd_m]
-            if part:
-                logger.info("step %d: AP50 %.3f at %g m", step, np.mean(part), gsd_m)
-        return mean
+        best = best_mean(scores, self._config.validation_thresholds)
+        if not math.isnan(best.ap50):
+            self._write_scores(step, [score for score in scores if score.num_references > 0])
+            self._tell(step, [score for score in scores if score.threshold == best.threshold])
+        return best
 
-    def _write_scores(self, step: int, scores: list[SourceScore], mean: float) -> None:
+    def _tell(self, step: int, scores: list[SourceScore]) -> None:
+        """Log the mean at each pixel size."""
+        for gsd_m in self._config.validation_gsd_m:
+            part = [s.ap50 for s in scores if s.gsd_m == gsd_m and s.num_references > 0]
+            if part:
+                logger.info(
+                    "step %d: AP50 %.3f at %g m, threshold %g",
+                    step, np.mean(part), gsd_m, scores[0].threshold,
+                )  # fmt: skip
+
+    def _write_scores(self, step: int, scores: list[SourceScore]) -> None:
         path = self._folder / SCORES_FILE
         is_new = not path.exists()
         with path.open("a", newline="") as file:
             writer = csv.writer(file)
             if is_new:
                 writer.writerow(["step", *(field.name for field in fields(SourceScore))])
-            for score in scores:
-                writer.writerow([step, *astuple(score)])
-            writer.writerow([step, "mean", "", mean, "", "", ""])
+            writer.writerows([step, *astuple(score)] for score in scores)

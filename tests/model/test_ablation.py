@@ -7,19 +7,20 @@ import pytest
 from model.ablation import format_table, read_final_score, run_ablation
 from model.errors import TrainingError
 
-HEAD = "step,source,gsd_m,ap50,num_splits,num_merges,num_references\n"
+HEAD = "step,threshold,source,gsd_m,ap50,num_splits,num_merges,num_references\n"
 AP50 = {("base", 0): 0.5, ("base", 1): 0.6, ("less", 0): 0.4, ("less", 1): 0.58}
 
 
 def scores_text(ap50: float) -> str:
     return (
-        HEAD + "10,a,0.3,0.1,9,9,50\n10,mean,,0.1,,,\n"
-        f"20,a,0.3,{ap50 + 0.1},1,2,50\n20,b,0.3,{ap50 - 0.1},2,3,50\n"
-        f"20,a,0.5,{ap50 - 0.2},4,5,50\n20,b,0.5,{ap50 - 0.2},0,0,50\n20,mean,,0.4,,,\n"
+        HEAD + "10,0.5,a,0.3,0.99,9,9,50\n"
+        "20,0.4,a,0.3,0.0,9,9,50\n20,0.4,a,0.5,0.0,9,9,50\n"
+        f"20,0.5,a,0.3,{ap50 + 0.1},1,2,50\n20,0.5,b,0.3,{ap50 - 0.1},2,3,50\n"
+        f"20,0.5,a,0.5,{ap50 - 0.2},4,5,50\n20,0.5,b,0.5,{ap50 - 0.2},0,0,50\n"
     )
 
 
-def test_the_last_step_counts(tmp_path: Path) -> None:
+def test_the_last_step_counts_at_its_best_threshold(tmp_path: Path) -> None:
     (tmp_path / "scores.csv").write_text(scores_text(0.5))
     score = read_final_score(tmp_path / "scores.csv")
     assert score.ap50 == pytest.approx({0.3: 0.5, 0.5: 0.3})

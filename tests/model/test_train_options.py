@@ -23,6 +23,7 @@ from model.loss_sheet import draw_loss_sheet
 from model.train_config import EdgeConfig
 from model.training import train
 from model.try_learning_rates import try_learning_rates
+from model.validation import SourceScore, best_mean
 
 pytestmark = LIGHTNING_WARNINGS
 
@@ -141,7 +142,7 @@ def test_two_processes_learn_from_the_batch_of_one(pack: Path, tmp_path: Path) -
     )
     assert done.returncode == 0, done.stderr[-2000:]
     rows = list(csv.DictReader((tmp_path / "two" / "scores.csv").read_text().splitlines()))
-    assert [row["source"] for row in rows] == ["held_out", "mean"]  # one process scores
+    assert [row["source"] for row in rows] == ["held_out"] * 7  # one process scores
     together = weights_of(tmp_path / "two" / "everyroof.safetensors")
     untrained = SegmenterTraining(small(pack, tmp_path)).network.state_dict()
     name = "encoder.conv1.weight"
@@ -170,6 +171,27 @@ def test_the_average_forgets_its_start() -> None:
     late = [torch.ones(1)]
     average(late, [torch.zeros(1)], torch.tensor(10**6))
     assert late[0] == pytest.approx(0.998)
+
+
+def test_the_best_threshold_is_found_and_shipped(pack: Path, tmp_path: Path) -> None:
+    scores = [
+        SourceScore(threshold, source, 0.3, ap50, 0, 0, count)
+        for threshold, source, ap50, count in (
+            (0.3, "a", 0.5, 10),
+            (0.3, "b", 0.3, 10),
+            (0.6, "a", 0.4, 10),
+            (0.6, "b", 0.45, 10),
+            (0.6, "c", float("nan"), 0),
+        )
+    ]
+    best = best_mean(scores, (0.3, 0.6))
+    assert best.threshold == 0.6
+    assert best.ap50 == pytest.approx(0.425)
+    assert math.isnan(best_mean([], (0.3, 0.6, 0.7)).ap50)
+    config = dataclasses.replace(
+        small(pack, tmp_path, steps=1, validate_every=1), validation_thresholds=(0.35,)
+    )
+    assert load_bundle(train(config).bundle).meta.threshold == 0.35
 
 
 def test_both_kinds_of_edge_weights() -> None:
