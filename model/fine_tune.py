@@ -117,6 +117,8 @@ def fine_tune(
             options.chips, gsd_m=(_GSD_RANGE[0] * gsd_m, _GSD_RANGE[1] * gsd_m)
         ),
         validation_gsd_m=(gsd_m,),
+        # A few labels say little of the threshold: it stays.
+        validation_thresholds=(bundle.meta.threshold,),
         gsd_m=gsd_m,
         seed=options.seed,
     )

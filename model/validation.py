@@ -28,6 +28,7 @@ from model.training_state import BEST_FILE, SCORES_FILE
 logger = logging.getLogger(__name__)
 
 _VALIDATION_MULTIPLE_PX = 32
+_NO_CHOICE = 0.5
 # Below this many references a source's AP50 moves by several points with one of them.
 _MIN_REFERENCES = 20
 
@@ -136,8 +137,8 @@ class MeanScore:
 
 
 def best_mean(scores: Sequence[SourceScore], thresholds: Sequence[float]) -> MeanScore:
-    """The threshold with the highest mean AP50; the middle one where nothing is counted."""
-    best = MeanScore(float("nan"), thresholds[len(thresholds) // 2])
+    """The threshold with the highest mean AP50; where nothing is counted, 0.5 or the one given."""
+    best = MeanScore(float("nan"), thresholds[0] if len(thresholds) == 1 else _NO_CHOICE)
     for threshold in thresholds:
         counted = [s.ap50 for s in scores if s.threshold == threshold and s.num_references > 0]
         # NaN loses every comparison.

@@ -188,6 +188,8 @@ def test_the_best_threshold_is_found_and_shipped(pack: Path, tmp_path: Path) -> 
     assert best.threshold == 0.6
     assert best.ap50 == pytest.approx(0.425)
     assert math.isnan(best_mean([], (0.3, 0.6, 0.7)).ap50)
+    assert best_mean([], (0.3, 0.6, 0.7)).threshold == 0.5
+    assert best_mean([], (0.35,)).threshold == 0.35
     config = dataclasses.replace(
         small(pack, tmp_path, steps=1, validate_every=1), validation_thresholds=(0.35,)
     )

@@ -93,6 +93,7 @@ def test_fine_tuning_on_a_town(folder: Path) -> None:
         before.erosion_px,
         before.mean,
     )
+    assert meta.threshold == before.threshold
     assert meta.provenance["init"] == "everyroof.safetensors"
 
 
