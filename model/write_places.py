@@ -13,7 +13,6 @@ import numpy as np
 import rasterio
 import rasterio.features
 import shapely
-import yaml
 from affine import Affine
 
 from geo.atomic_files import write_atomically
@@ -28,7 +27,7 @@ _WEST_M, _NORTH_M = 500_000.0, 5_000_000.0
 _STEP_M = 20_000.0
 
 
-def write_places(places: Sequence[Place], folder: Path, *, split: Split) -> Path:
+def write_places(places: Sequence[Place], folder: Path, *, split: Split) -> list[dict[str, str]]:
     """Write an image, its outlines and its labelled area for each place of one side of the split.
 
     Places whose neighbours share an id, or without a building, are left out: they have no score.
@@ -39,7 +38,7 @@ def write_places(places: Sequence[Place], folder: Path, *, split: Split) -> Path
         split: which places.
 
     Returns:
-        The YAML file that lists them, for `everyroof evaluate` and `everyroof calibrate`.
+        One entry each, as the YAML of `everyroof evaluate` lists places; files by their names.
 
     Raises:
         SourceError: if no place is left.
@@ -52,11 +51,7 @@ def write_places(places: Sequence[Place], folder: Path, *, split: Split) -> Path
             "which regions are held out"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    entries = [_write_place(place, folder, number) for number, place in enumerate(chosen)]
-    path = folder / "places.yaml"
-    text = yaml.safe_dump({"places": entries}, sort_keys=False)
-    write_atomically(path, f"# Places for {split} of a chip pack, written by it.\n{text}".encode())
-    return path
+    return [_write_place(place, folder, number) for number, place in enumerate(chosen)]
 
 
 def _write_place(place: Place, folder: Path, number: int) -> dict[str, str]:

@@ -1,10 +1,14 @@
 """`everyroof places`: the held-out places of a chip pack as files to evaluate and calibrate on."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from geo.errors import EveryroofError
+
+if TYPE_CHECKING:
+    from model.places import Split
 
 
 @click.command("places")
@@ -25,13 +29,18 @@ def places_command(pack: Path, out: Path, split: str) -> None:
     everyroof calibrate model.safetensors --places held_out/places.yaml --out calibrated.safetensors
     """  # noqa: D301 - click reads the backslash
     # GDAL and GEOS wait for the command itself, so that --help is instant.
+    import yaml
+
+    from geo.atomic_files import write_atomically
     from model.chip_pack import read_pack
     from model.write_places import write_places
 
     try:
-        path = write_places(
-            read_pack(pack), out, split="train" if split == "train" else "validation"
-        )
+        side: Split = "train" if split == "train" else "validation"
+        entries = write_places(read_pack(pack), out, split=side)
+        text = yaml.safe_dump({"places": entries}, sort_keys=False)
+        path = out / "places.yaml"
+        write_atomically(path, f"# Places for {side}, out of {pack.name}.\n{text}".encode())
     except EveryroofError as error:
         raise click.ClickException(str(error)) from error
     click.echo(str(path))

@@ -17,6 +17,7 @@ from model.chip_pack import read_pack, write_pack
 from pipeline.ablation_config import load_ablation, merge
 from pipeline.cli.main import cli
 from pipeline.config import ConfigError
+from pipeline.evaluation_config import load_places
 
 pytestmark = LIGHTNING_WARNINGS
 
@@ -179,6 +180,13 @@ def test_chip_losses_are_listed_and_drawn(folder: Path, tmp_path: Path) -> None:
     assert len(losses) == 24
     assert losses == sorted(losses, reverse=True)
     assert (tmp_path / "worst.png").stat().st_size > 1000
+
+
+def test_held_out_places_are_listed_for_evaluation(folder: Path, tmp_path: Path) -> None:
+    result = run("places", folder / "train.pack.zip", "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    config = load_places(tmp_path / "places.yaml")
+    assert [place.name for place in config.places] == ["held_out/two"]
 
 
 def test_a_learning_rate_is_suggested(folder: Path) -> None:
