@@ -36,6 +36,8 @@ class SegmenterTraining(pl.LightningModule):
         self.config = config
         network = build_initial_network(config)
         frozen = freeze_stages(network, config.frozen_stages)
+        if config.has_frozen_norms:
+            frozen += [part for part in network.modules() if isinstance(part, nn.BatchNorm2d)]
         add_regularisation(network, config.regularisation)
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         # A plain tuple, so that no layer is registered (and saved) twice.
@@ -44,6 +46,8 @@ class SegmenterTraining(pl.LightningModule):
         average = warmed_up_average(config.schedule.ema_decay)
         self.averaged = AveragedModel(self.network, multi_avg_fn=average, use_buffers=True)
         self.averaged.requires_grad_(False)
+        # Lightning leaves modes as they are: what is frozen has to be so from the start.
+        self.train()
 
     def train(self, mode: bool = True) -> "SegmenterTraining":
         """Frozen layers stay in evaluation mode."""

@@ -130,6 +130,9 @@ class TrainConfig:
     encoder. See `model.encoder_weights`."""
     frozen_stages: int = 0
     """How many halvings of the encoder do not learn, from the image on."""
+    has_frozen_norms: bool = False
+    """Whether batch normalisation keeps the statistics that it starts with; their means over a few
+    chips of one place would be worse. Their factors learn on."""
     init: str | None = None
     """A bundle or a plain state dict (.safetensors) to start from."""
     mean: tuple[float, float, float] = (0.45, 0.45, 0.45)

@@ -196,6 +196,22 @@ def test_the_best_threshold_is_found_and_shipped(pack: Path, tmp_path: Path) -> 
     assert load_bundle(train(config).bundle).meta.threshold == 0.35
 
 
+def test_frozen_norms_keep_their_statistics_and_learn_their_factors(
+    pack: Path, tmp_path: Path
+) -> None:
+    first = train(small(pack, tmp_path / "a", steps=1, validate_every=1))
+    config = dataclasses.replace(
+        small(pack, tmp_path / "b", steps=2, validate_every=2, ema_decay=0.0, learning_rate=1e-2),
+        init=str(first.bundle),
+        has_frozen_norms=True,
+    )
+    before, after = weights_of(first.bundle), weights_of(train(config).bundle)
+    statistics = [name for name in before if name.endswith(("running_mean", "running_var"))]
+    assert len(statistics) > 20
+    assert all(torch.equal(before[name], after[name]) for name in statistics)
+    assert not torch.equal(before["encoder.bn1.weight"], after["encoder.bn1.weight"])
+
+
 def test_both_kinds_of_edge_weights() -> None:
     ids = torch.zeros((1, 32, 32), dtype=torch.int32)
     ids[0, 8:24, 4:14] = 1
