@@ -57,6 +57,9 @@ class BundleMeta:
     """Pixel size that the network expects, in metres."""
     threshold: float = 0.5
     """Probability from which a pixel is building."""
+    valley_depth: float = 0.0
+    """Neighbours are cut apart where the probability falls by this much between them
+    (`geo.watershed`); the threshold may then be low. 0: nothing is cut."""
     window_px: int = 1024
     """Recommended side of a core."""
     margin_px: int = 128
@@ -76,6 +79,7 @@ class BundleMeta:
         _check_range("gsd_m", self.gsd_m, 0.01, 100.0)
         if not 0.0 < self.threshold < 1.0:
             raise ValueError(f"threshold = {self.threshold}; expected between 0 and 1")
+        _check_range("valley_depth", self.valley_depth, 0.0, 1.0)
         if not 0 <= self.erosion_px <= 100:
             raise ValueError(f"erosion_px = {self.erosion_px}; expected 0 to 100")
         check_window(self.window_px, self.margin_px, self.network.stride_px)
@@ -117,6 +121,11 @@ class BundleMeta:
     def threshold_uint8(self) -> int:
         """The least uint8 probability that is building, 1 to 255."""
         return min(max(round(255 * self.threshold), 1), 255)
+
+    @property
+    def valley_depth_uint8(self) -> int:
+        """The depth of a valley in uint8 probability, 1 to 255; 0: nothing is cut."""
+        return max(round(255 * self.valley_depth), 1) if self.valley_depth > 0 else 0
 
     def calibrate(self, confidence: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Calibrated confidences of raw ones (0 to 1, any shape): straight lines between knots."""

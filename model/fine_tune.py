@@ -119,6 +119,7 @@ def fine_tune(
         validation_gsd_m=(gsd_m,),
         # A few labels say little of the threshold: it stays.
         validation_thresholds=(bundle.meta.threshold,),
+        valley_depth=bundle.meta.valley_depth,
         gsd_m=gsd_m,
         seed=options.seed,
     )

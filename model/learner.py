@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from model.chip_batches import ChipBatch
+from model.depthwise import run_depthwise_in_float32
 from model.edge_weights import gaussian_edge_weights, unet_distance_weights
 from model.encoder_weights import build_with_encoder
 from model.freezing import freeze_stages
@@ -39,6 +40,7 @@ class SegmenterTraining(pl.LightningModule):
         if config.has_frozen_norms:
             frozen += [part for part in network.modules() if isinstance(part, nn.BatchNorm2d)]
         add_regularisation(network, config.regularisation)
+        run_depthwise_in_float32(network)
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         # A plain tuple, so that no layer is registered (and saved) twice.
         self.frozen = tuple(frozen)

@@ -11,6 +11,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from geo.watershed import cut_valleys
+
 UInt8Array = npt.NDArray[np.uint8]
 Int32Array = npt.NDArray[np.int32]
 Float32Array = npt.NDArray[np.float32]
@@ -70,7 +72,13 @@ def pooled_ap50(matches: Sequence[MaskMatches]) -> float:
 
 
 def match_masks(
-    probability: Float32Array, ids: Int32Array, known: BoolArray, *, grow_px: int, threshold: float
+    probability: Float32Array,
+    ids: Int32Array,
+    known: BoolArray,
+    *,
+    grow_px: int,
+    threshold: float,
+    valley_depth: float = 0.0,
 ) -> MaskMatches:
     """The components of a probability against reference instances.
 
@@ -81,11 +89,12 @@ def match_masks(
             are detections that mostly lie there, or on such references.
         grow_px: by how much each component is grown, by a square, alone.
         threshold: probability from which a pixel is building.
+        valley_depth: fall of the probability between neighbours that are cut apart; 0: none are.
     """
     counted = _counted_ids(ids, known)
     is_counted_id = np.zeros(int(ids.max()) + 1, np.bool_)
     is_counted_id[counted] = True
-    components = _label(probability, threshold)
+    components = _label(probability, threshold, valley_depth)
     found = _detect(components, probability, ids, known, is_counted_id, grow_px)
     order = np.argsort(-found.confidence, kind="stable")
     is_hit = np.zeros(len(order), np.bool_)
@@ -116,9 +125,16 @@ def _counted_ids(ids: Int32Array, known: BoolArray) -> npt.NDArray[np.int64]:
     return counted[counted > 0]
 
 
-def _label(probability: Float32Array, threshold: float) -> tuple[Int32Array, Int32Array]:
+def _label(
+    probability: Float32Array, threshold: float, valley_depth: float
+) -> tuple[Int32Array, Int32Array]:
     """Components, 4-connected: labels from 1, and OpenCV's statistics."""
-    mask = (probability >= threshold).astype(np.uint8)
+    if valley_depth > 0.0:
+        levels = np.round(255.0 * probability).astype(np.uint8)
+        floor, depth = max(round(255 * threshold), 1), max(round(255 * valley_depth), 1)
+        mask = (cut_valleys(levels, floor=floor, depth=depth) >= floor).astype(np.uint8)
+    else:
+        mask = (probability >= threshold).astype(np.uint8)
     _, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=4)
     return np.asarray(labels, np.int32), np.asarray(stats, np.int32)
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from geo.pixel_window import PixelWindow
+from geo.watershed import cut_valleys
 from model.bundle import Bundle, load_bundle
 from model.devices import (
     DTYPES,
@@ -133,6 +134,9 @@ class Segmenter:
         else:
             self.device = pick_device(config.device)
             self.precision = pick_precision(config.precision, self.device)
+        # Where neighbours are cut apart the window is looked at beyond its core, as far as the
+        # network still knows what it says: half of the margin.
+        self._reach_px = self.margin_px // 2 if meta.valley_depth > 0 else 0
         self.config = config
         self.stats = SegmentStats(
             batch_size=config.batch_size or default_batch_size(self.device, self._input_px)
@@ -191,7 +195,8 @@ class Segmenter:
                 The others come out as 0, though windows beside them see their pixels.
 
         Returns:
-            uint8, shape (H, W): round(255 * probability), 0 where not valid.
+            uint8, shape (H, W): round(255 * probability), 0 where not valid. Where the bundle cuts
+            neighbours apart, the pixels between them are just below its threshold.
 
         Raises:
             ValueError: if the arrays do not fit the bundle or each other.
@@ -205,9 +210,31 @@ class Segmenter:
         with self._lock:
             self.stats.num_skipped += num_skipped
             for core, values in self._run(cores, pixels, valid):
+                if self._reach_px:
+                    values = self._cut_neighbours(core, values, valid)
                 probability[core.row_off : core.row_end, core.col_off : core.col_end] = values
         probability[~valid[margin : margin + height, margin : margin + width]] = 0
         return probability
+
+    def _cut_neighbours(
+        self, core: PixelWindow, values: UInt8Array, valid: BoolArray
+    ) -> UInt8Array:
+        """A core's probability with neighbours apart, of the core and some pixels around it."""
+        reach, offset, side = self._reach_px, self.margin_px - self._reach_px, len(values)
+        rows = slice(core.row_off + offset, core.row_off + offset + side)
+        cols = slice(core.col_off + offset, core.col_off + offset + side)
+        cut = cut_valleys(
+            np.where(valid[rows, cols], values, np.uint8(0)),
+            floor=self.bundle.meta.threshold_uint8,
+            depth=self.bundle.meta.valley_depth_uint8,
+        )
+        return cut[reach : side - reach, reach : side - reach]
+
+    @property
+    def _inner(self) -> slice:
+        """Rows, or columns, of a window that are looked at: the core, or somewhat more."""
+        first = self.margin_px - self._reach_px
+        return slice(first, self._input_px - first)
 
     @property
     def _input_px(self) -> int:
@@ -249,6 +276,7 @@ class Segmenter:
             "compile": self.config.compile,
             "num_folded": self._num_folded,
             "missing_ground": "zero at every layer",
+            "neighbours": f"cut within {self._reach_px} px" if self._reach_px else "as they are",
         }
 
     def _check_arrays(self, pixels: UInt8Array, valid: BoolArray) -> None:
@@ -348,7 +376,7 @@ class Segmenter:
         )
 
     def _forward(self, levels: Tensor, mask: Tensor, is_whole: bool) -> Tensor:
-        """uint8 probabilities (N, window_px, window_px) of staged windows, on the device."""
+        """uint8 probabilities (N, side, side) of the inner part of staged windows, there."""
         images = levels.to(torch.float32).mul_(self._scale).add_(self._shift)
         # The mean colour is 0 after normalising.
         images.masked_fill_(~mask, 0.0)
@@ -367,21 +395,19 @@ class Segmenter:
         return mean_to_uint8(total)
 
     def _probability(self, images: Tensor, known: Tensor | None) -> Tensor:
-        """float32 probabilities (N, window_px, window_px) of the cores of normalised images."""
+        """float32 probabilities (N, side, side) of the inner part of normalised windows."""
         if self._exported is not None:
             return self._run_exported(self._exported, images, known)
         with self._masking.using(known):
             logits = self._network(images.contiguous(memory_format=torch.channels_last))
-        inner = slice(self.margin_px, self.margin_px + self.window_px)
         separation = self.bundle.meta.network.separation
-        return building_probability(logits[:, :, inner, inner], separation)
+        return building_probability(logits[:, :, self._inner, self._inner], separation)
 
     def _run_exported(self, engine: Engine, images: Tensor, known: Tensor | None) -> Tensor:
         """The same from an exported network, which sees windows in float32 and always a mask."""
         if known is None:
             known = torch.ones_like(images[:, :1], dtype=torch.bool)
-        inner = slice(self.margin_px, self.margin_px + self.window_px)
-        return engine(images, known)[:, inner, inner]
+        return engine(images, known)[:, self._inner, self._inner]
 
     def _exact_convolutions(self) -> contextlib.AbstractContextManager[None]:
         """On CUDA the same algorithm each time, and no TF32 in fp32."""

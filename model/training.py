@@ -254,6 +254,7 @@ def _export(config: TrainConfig, folder: Path, threshold: float, facts: Mapping[
         std=config.std,
         gsd_m=config.gsd_m,
         threshold=threshold,
+        valley_depth=config.valley_depth,
         erosion_px=config.targets.erosion_px,
         provenance=dict(facts),
     )

@@ -118,7 +118,14 @@ def match_place(
     probability = np.where(chip.valid, probability, 0.0).astype(np.float32)
     grow_px = config.targets.erosion_px
     return [
-        match_masks(probability, chip.ids, chip.known, grow_px=grow_px, threshold=threshold)
+        match_masks(
+            probability,
+            chip.ids,
+            chip.known,
+            grow_px=grow_px,
+            threshold=threshold,
+            valley_depth=config.valley_depth,
+        )
         for threshold in config.validation_thresholds
     ]
 

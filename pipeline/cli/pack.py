@@ -25,7 +25,17 @@ _MAX_REASONS = 10
     help="Folder for pictures of every place with its outlines.  [default: PACK_sheets]",
 )
 @click.option("--no-sheets", is_flag=True, help="Draw no pictures.")
-def pack_command(sources: Path, pack: Path, sheets: Path | None, no_sheets: bool) -> None:
+@click.option(
+    "--hold-out",
+    "held_out",
+    multiple=True,
+    metavar="SOURCE",
+    help="Keep all of a source for validation; may be given again. Shows how a network does on "
+    "ground like none that it learned from.",
+)
+def pack_command(
+    sources: Path, pack: Path, sheets: Path | None, no_sheets: bool, held_out: tuple[str, ...]
+) -> None:
     """Read the training data that SOURCES (YAML) lists into the chip pack PACK.
 
     A chip pack is one zip file that holds images, labels and the split between training and
@@ -33,11 +43,12 @@ def pack_command(sources: Path, pack: Path, sheets: Path | None, no_sheets: bool
     wrong labels in a minute, training shows them after hours.
     """
     from model.chip_pack import write_pack
+    from model.hold_out import hold_out
     from model.sources import read_places
     from pipeline.train_config_file import load_dataset
 
     try:
-        config = load_dataset(sources)
+        config = hold_out(load_dataset(sources), held_out)
         places, report = read_places(config)
         pack.parent.mkdir(parents=True, exist_ok=True)
         quality = {one.name: one.jpeg_quality for one in config.sources if one.jpeg_quality}

@@ -63,6 +63,38 @@ def test_no_sheets(folder):
     assert not (folder / "train_sheets").exists()
 
 
+def test_a_source_is_held_out(folder):
+    data = yaml.safe_load((folder / "sources.yaml").read_text())
+    cut = {"kind": "instance_masks", "name": "cut", "images": ["a_1.jpg"], "gsd_m": 0.3,
+           "cut": {"a_1": {"axis": "y", "at": 0.5, "gap_m": 1.0}}}  # fmt: skip
+    (folder / "sources.yaml").write_text(yaml.safe_dump({"sources": [*data["sources"], cut]}))
+    pack = folder / "train.pack.zip"
+    splits = {}
+    for name in (None, "chips", "cut"):
+        options = () if name is None else ("--hold-out", name)
+        result = _run(folder / "sources.yaml", pack, "--no-sheets", *options)
+        assert result.exit_code == 0, result.output
+        splits[name] = {place.name: place.split for place in read_pack(pack)}
+    halves = {"cut/a_1_train": "train", "cut/a_1_validation": "validation"}
+    chips = {f"chips/{stem}": "train" for stem in ("a_1", "a_2", "b_1", "b_2")}
+    last = {"chips/c_1": "validation", "chips/c_2": "validation"}
+    assert splits[None] == {**chips, **last, **halves}
+    assert splits["chips"] == {**dict.fromkeys(chips, "validation"), **last, **halves}
+    assert splits["cut"] == {**chips, **last, "cut/a_1": "validation"}
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [(["chip"], "no source 'chip' to hold out among chips"), (["chips"], "leave at least one")],
+)
+def test_what_cannot_be_held_out(folder, names, message):
+    options = [part for name in names for part in ("--hold-out", name)]
+    result = _run(folder / "sources.yaml", folder / "train.pack.zip", *options)
+    assert result.exit_code == 1
+    assert message in result.output
+    assert not (folder / "train.pack.zip").exists()
+
+
 def test_nothing_is_written_when_data_cannot_be_used(folder):
     (folder / "a_1.png").unlink()
     result = _run(folder / "sources.yaml", folder / "train.pack.zip")

@@ -1,0 +1,107 @@
+"""Neighbours are cut apart within each window, the same for every tile that asks."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import synthetic
+from scipy import ndimage
+
+from geo.watershed import cut_valleys
+from model.bundle import BundleMeta, load_bundle, save_bundle
+from model.segment import Segmenter
+from model.unet import NetworkConfig, build_network
+
+WINDOW_PX, MARGIN_PX, REACH_PX = 64, 32, 16
+
+
+@pytest.fixture(scope="module")
+def bundle_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A U-Net whose probabilities go up and down: brightness, blurred by its own decoder."""
+    import torch
+
+    torch.manual_seed(5)
+    config = NetworkConfig(encoder="resnet18", decoder_channels=(32, 16, 8, 8, 8))
+    network = build_network(config).eval()
+    sample = torch.from_numpy(synthetic.draw_town(128, 128).pixels.copy()).float() / 255 - 0.45
+    head = network.segmentation_head[0]
+    with torch.no_grad():
+        logits = network(sample[None] / 0.25)
+        head.weight.mul_(3.0 / logits.std())
+        head.bias.copy_(-3.0 * logits.mean() / logits.std())
+    path = tmp_path_factory.mktemp("bundles") / "plain.safetensors"
+    meta = BundleMeta(
+        name="random",
+        network=config,
+        bands=("red", "green", "blue"),
+        mean=(0.45,) * 3,
+        std=(0.25,) * 3,
+        gsd_m=0.3,
+        threshold=0.2,
+        window_px=WINDOW_PX,
+        margin_px=MARGIN_PX,
+    )
+    save_bundle(path, meta, network.state_dict())
+    return path
+
+
+@pytest.fixture(scope="module")
+def cutting_path(bundle_path: Path) -> Path:
+    """The same weights, cutting neighbours apart."""
+    bundle = load_bundle(bundle_path)
+    path = bundle_path.with_name("cutting.safetensors")
+    meta = dataclasses.replace(bundle.meta, valley_depth=0.1)
+    save_bundle(path, meta, bundle.state_dict)
+    return path
+
+
+def town(num_rows: int, num_cols: int) -> tuple[np.ndarray, np.ndarray]:
+    height, width = (n * WINDOW_PX + 2 * MARGIN_PX for n in (num_rows, num_cols))
+    valid = np.ones((height, width), bool)
+    valid[60:75, 20:90] = False
+    return synthetic.draw_town(height, width).pixels, valid
+
+
+def test_each_core_is_cut_with_its_surroundings(bundle_path: Path, cutting_path: Path) -> None:
+    pixels, valid = town(2, 3)
+    found = Segmenter.load(cutting_path, precision="fp32").segment(pixels, valid)
+    plain = Segmenter.load(bundle_path, precision="fp32").segment(pixels, valid)
+    assert (found != plain).mean() > 0.01, "nothing is cut: the test says nothing"
+    # The same windows with larger cores and smaller margins give the surroundings.
+    wide = Segmenter.load(
+        bundle_path,
+        precision="fp32",
+        window_px=WINDOW_PX + 2 * REACH_PX,
+        margin_px=MARGIN_PX - REACH_PX,
+    )
+    side = WINDOW_PX + 2 * MARGIN_PX
+    for row in range(0, 2 * WINDOW_PX, WINDOW_PX):
+        for col in range(0, 3 * WINDOW_PX, WINDOW_PX):
+            window = np.s_[row : row + side, col : col + side]
+            raw = wide.segment(pixels[:, *window], valid[window])
+            cut = cut_valleys(raw, floor=51, depth=26)[REACH_PX:-REACH_PX, REACH_PX:-REACH_PX]
+            core = np.s_[row : row + WINDOW_PX, col : col + WINDOW_PX]
+            np.testing.assert_array_equal(found[core], cut)
+    assert set(np.unique(found[found != plain])) == {50}
+    assert ndimage.label(found >= 51)[1] > ndimage.label(plain >= 51)[1]
+
+
+def test_tiles_agree(cutting_path: Path) -> None:
+    pixels, valid = town(2, 3)
+    segmenter = Segmenter.load(cutting_path, precision="fp32", batch_size=2)
+    whole = segmenter.segment(pixels, valid)
+    end = WINDOW_PX + 2 * MARGIN_PX
+    west = segmenter.segment(pixels[:, :, :end], valid[:, :end])
+    east = segmenter.segment(pixels[:, :, WINDOW_PX:], valid[:, WINDOW_PX:])
+    np.testing.assert_array_equal(np.hstack([west, east]), whole)
+
+
+def test_what_a_bundle_may_say(bundle_path: Path) -> None:
+    meta = load_bundle(bundle_path).meta
+    assert meta.valley_depth == 0.0
+    assert meta.valley_depth_uint8 == 0
+    assert dataclasses.replace(meta, valley_depth=0.001).valley_depth_uint8 == 1
+    assert dataclasses.replace(meta, valley_depth=0.35).valley_depth_uint8 == 89
+    with pytest.raises(ValueError, match=r"valley_depth = 1.5; expected 0"):
+        dataclasses.replace(meta, valley_depth=1.5)
