@@ -5,9 +5,9 @@ a network is unsure (roofs and ground that it never learned) a high one leaves c
 threshold is low, and what it joins is cut along the valleys that are deep enough: a watershed whose
 basins are the maxima with a sufficient dynamic. The dynamic of a maximum is how far one has to come
 down from it on the best way to a higher one (Grimaud, "A new measure of contrast: the dynamics",
-SPIE 1769, 1992). Basins grow from their maxima in order of falling probability, first come first served, and
-leave a line of pixels where they meet (Meyer, "Topographic distance and watershed lines", Signal
-Processing 38, 1994).
+SPIE 1769, 1992). Basins grow from their maxima in order of falling probability, first come first
+served, and leave a line of pixels where they meet (Meyer, "Topographic distance and watershed
+lines", Signal Processing 38, 1994).
 
 Integers only, so that equal input gives equal bits on any machine.
 """

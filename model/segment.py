@@ -136,7 +136,8 @@ class Segmenter:
             self.precision = pick_precision(config.precision, self.device)
         # Where neighbours are cut apart the window is looked at beyond its core, as far as the
         # network still knows what it says: half of the margin.
-        self._reach_px = self.margin_px // 2 if meta.valley_depth > 0 else 0
+        self._cuts_neighbours = meta.valley_depth > 0
+        self._reach_px = self.margin_px // 2 if self._cuts_neighbours else 0
         self.config = config
         self.stats = SegmentStats(
             batch_size=config.batch_size or default_batch_size(self.device, self._input_px)
@@ -210,7 +211,7 @@ class Segmenter:
         with self._lock:
             self.stats.num_skipped += num_skipped
             for core, values in self._run(cores, pixels, valid):
-                if self._reach_px:
+                if self._cuts_neighbours:
                     values = self._cut_neighbours(core, values, valid)
                 probability[core.row_off : core.row_end, core.col_off : core.col_end] = values
         probability[~valid[margin : margin + height, margin : margin + width]] = 0
@@ -276,7 +277,9 @@ class Segmenter:
             "compile": self.config.compile,
             "num_folded": self._num_folded,
             "missing_ground": "zero at every layer",
-            "neighbours": f"cut within {self._reach_px} px" if self._reach_px else "as they are",
+            "neighbours": f"cut, {self._reach_px} px around"
+            if self._cuts_neighbours
+            else "as found",
         }
 
     def _check_arrays(self, pixels: UInt8Array, valid: BoolArray) -> None:

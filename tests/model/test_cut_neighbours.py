@@ -97,6 +97,15 @@ def test_tiles_agree(cutting_path: Path) -> None:
     np.testing.assert_array_equal(np.hstack([west, east]), whole)
 
 
+def test_without_a_margin(bundle_path: Path, cutting_path: Path) -> None:
+    pixels = synthetic.draw_town(WINDOW_PX, WINDOW_PX).pixels
+    valid = np.ones(pixels.shape[1:], bool)
+    plain = Segmenter.load(bundle_path, precision="fp32", margin_px=0).segment(pixels, valid)
+    found = Segmenter.load(cutting_path, precision="fp32", margin_px=0).segment(pixels, valid)
+    np.testing.assert_array_equal(found, cut_valleys(plain, floor=51, depth=26))
+    assert (found != plain).any()
+
+
 def test_what_a_bundle_may_say(bundle_path: Path) -> None:
     meta = load_bundle(bundle_path).meta
     assert meta.valley_depth == 0.0
