@@ -2,8 +2,7 @@
 #   make test    tests                    make lint      format, lint, types, import contracts
 #   make venv    the environment alone    make format    rewrite the sources in the house format
 #   make demo    draws a town, finds its buildings, says how many were right
-#   make weights trains the weights that ship, from the data that configs/train/sources.yaml names:
-#                hours on a CPU; the result is weights.safetensors
+#   make weights trains the weights that ship (hours on a CPU), from configs/train/sources.yaml
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -44,13 +43,23 @@ format: $(STAMP)
 demo: $(STAMP)
 	$(BIN)/everyroof demo $(DEMO_ARGS)
 
-weights: $(STAMP)
-	$(BIN)/everyroof pack configs/train/sources.yaml train.pack.zip
-	$(BIN)/everyroof train configs/train/base.yaml --resume
-	$(BIN)/everyroof train configs/train/strong.yaml --resume
-	$(BIN)/everyroof places train.pack.zip --out held_out
-	$(BIN)/everyroof calibrate training/strong/everyroof.safetensors \
-		--places held_out/places.yaml --out weights.safetensors
+weights: weights.safetensors
+
+train.pack.zip: configs/train/sources.yaml | $(STAMP)
+	$(BIN)/everyroof pack $< $@ --sheets training/sheets
+
+training/base/everyroof.safetensors: configs/train/base.yaml | train.pack.zip
+	$(BIN)/everyroof train $< --resume
+
+training/strong/everyroof.safetensors: configs/train/strong.yaml \
+		training/base/everyroof.safetensors
+	$(BIN)/everyroof train $< --resume
+
+training/held_out/places.yaml: | train.pack.zip
+	$(BIN)/everyroof places train.pack.zip --out training/held_out
+
+weights.safetensors: training/strong/everyroof.safetensors training/held_out/places.yaml
+	$(BIN)/everyroof calibrate $< --places training/held_out/places.yaml --out $@ --overwrite
 
 # The newest versions that fit together, resolved without installing anything.
 constraints: $(STAMP)

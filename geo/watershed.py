@@ -9,7 +9,8 @@ SPIE 1769, 1992). Basins grow from their maxima in order of falling probability,
 served, and leave a line of pixels where they meet (Meyer, "Topographic distance and watershed
 lines", Signal Processing 38, 1994).
 
-Integers only, so that equal input gives equal bits on any machine.
+Integers only, so that equal input gives equal bits on any machine. What is stored of a tile depends
+on this file: raise `pipeline.tile_work.TILE_FORMAT` when its results change.
 """
 
 import numba
@@ -17,7 +18,6 @@ import numpy as np
 import numpy.typing as npt
 
 Uint8Array = npt.NDArray[np.uint8]
-BoolArray = npt.NDArray[np.bool_]
 Int32Array = npt.NDArray[np.int32]
 
 _LEVELS = 256
@@ -30,8 +30,9 @@ def cut_valleys(probability: Uint8Array, *, floor: int, depth: int) -> Uint8Arra
     """Lower the pixels between maxima that a valley parts, so that components come apart.
 
     Every 4-connected component of the pixels with at least `floor` falls into as many components as
-    it has maxima with a dynamic of at least `depth` (its highest one always counts). Only pixels of
-    the lines between them are changed.
+    it has maxima with a dynamic of at least `depth` (its highest one always counts), and one more
+    for each low hill that nothing but a line between two others touches. Only pixels of the lines
+    are changed; each touches two components of the result.
 
     Args:
         probability: uint8, shape (height, width); not changed.
@@ -152,9 +153,12 @@ def _draw_lines(levels: Uint8Array, width: int, floor: int, maxima: Int32Array) 
             other = pixel + step
             if basin[other] == _UNSEEN and levels[other] >= floor:
                 basin[other] = _WAITING
-                _enqueue(other, min(np.int64(levels[other]), level), head, tail, after)
+                _enqueue(other, levels[other], head, tail, after)
+                # A hill that does not count is flooded whole by the basin that reaches it first.
+                if levels[other] > level:
+                    level = int(levels[other])
     for pixel in range(len(levels)):
-        if levels[pixel] >= floor and basin[pixel] <= 0:
+        if basin[pixel] == _LINE:
             levels[pixel] = floor - 1
 
 

@@ -79,7 +79,8 @@ class BundleMeta:
         _check_range("gsd_m", self.gsd_m, 0.01, 100.0)
         if not 0.0 < self.threshold < 1.0:
             raise ValueError(f"threshold = {self.threshold}; expected between 0 and 1")
-        _check_range("valley_depth", self.valley_depth, 0.0, 1.0)
+        if not 0.0 <= self.valley_depth < 1.0:
+            raise ValueError(f"valley_depth = {self.valley_depth}; expected 0 to below 1")
         if not 0 <= self.erosion_px <= 100:
             raise ValueError(f"erosion_px = {self.erosion_px}; expected 0 to 100")
         check_window(self.window_px, self.margin_px, self.network.stride_px)
@@ -171,6 +172,13 @@ class BundleMeta:
             raise BundleError(f"the metadata lacks {error}") from error
         except (TypeError, ValueError, AttributeError) as error:
             raise BundleError(f"the metadata does not fit: {error}") from error
+
+
+def cut_words(meta: BundleMeta) -> str:
+    """How neighbours are kept apart, for reports."""
+    if meta.valley_depth == 0.0:
+        return "as they come"
+    return f"cut where the probability falls by {meta.valley_depth:g}"
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,8 @@ def _is_depthwise(layer: nn.Module) -> bool:
 
 def _forward(self: nn.Conv2d, image: Tensor) -> Tensor:
     forward = type(self).forward
-    if image.device.type != "cpu" or image.dtype == torch.float32:
+    if image.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
         return forward(self, image)
     with torch.autocast("cpu", enabled=False):
-        return forward(self, image.float()).to(image.dtype)
+        # The next layer gets what autocast would have given it.
+        return forward(self, image.float()).to(torch.get_autocast_dtype("cpu"))

@@ -16,7 +16,8 @@ def hold_out(dataset: DatasetConfig, names: Sequence[str]) -> DatasetConfig:
         names: of sources.
 
     Raises:
-        SourceError: if there is no such source, or none is left to learn from.
+        SourceError: if there is no such source, one cannot be scored, or none is left to learn
+            from.
     """
     known = [source.name for source in dataset.sources]
     for name in names:
@@ -24,6 +25,12 @@ def hold_out(dataset: DatasetConfig, names: Sequence[str]) -> DatasetConfig:
             raise SourceError(f"there is no source {name!r} to hold out among {', '.join(known)}")
     if set(names) == set(known):
         raise SourceError("all sources are held out; leave at least one to learn from")
+    for source in dataset.sources:
+        if source.name in names and not getattr(source, "has_instances", True):
+            raise SourceError(
+                f"{source.name} does not tell neighbours apart (has_instances), so that nothing "
+                "could be scored on it; hold out another source"
+            )
     sources = tuple(
         _held_out(source) if source.name in names else source for source in dataset.sources
     )

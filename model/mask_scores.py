@@ -1,7 +1,8 @@
 """Instance AP50 from rasters of ids: what training is steered by, without any geometry.
 
 The same rules as `geo.metrics` (COCO's matching and average precision at IoU 0.5), on pixels. Final
-scores come from polygons; this one needs numpy and OpenCV only.
+scores come from polygons; this one needs numpy and OpenCV, and numba where neighbours are cut
+apart.
 """
 
 from collections.abc import Sequence
@@ -10,8 +11,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import numpy.typing as npt
-
-from geo.watershed import cut_valleys
 
 UInt8Array = npt.NDArray[np.uint8]
 Int32Array = npt.NDArray[np.int32]
@@ -130,7 +129,10 @@ def _label(
 ) -> tuple[Int32Array, Int32Array]:
     """Components, 4-connected: labels from 1, and OpenCV's statistics."""
     if valley_depth > 0.0:
-        levels = np.round(255.0 * probability).astype(np.uint8)
+        # Here: a machine that only trains may lack numba (see `model.training.train`).
+        from geo.watershed import cut_valleys
+
+        levels = np.round(255.0 * np.nan_to_num(probability)).astype(np.uint8)
         floor, depth = max(round(255 * threshold), 1), max(round(255 * valley_depth), 1)
         mask = (cut_valleys(levels, floor=floor, depth=depth) >= floor).astype(np.uint8)
     else:

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from geo.pixel_window import PixelWindow
-from geo.watershed import cut_valleys
 from model.bundle import Bundle, load_bundle
+from model.cores import CoreProbability, join_cores
 from model.devices import (
     DTYPES,
     Device,
@@ -136,8 +136,7 @@ class Segmenter:
             self.precision = pick_precision(config.precision, self.device)
         # Where neighbours are cut apart the window is looked at beyond its core, as far as the
         # network still knows what it says: half of the margin.
-        self._cuts_neighbours = meta.valley_depth > 0
-        self._reach_px = self.margin_px // 2 if self._cuts_neighbours else 0
+        self.reach_px = self.margin_px // 2 if meta.valley_depth > 0 else 0
         self.config = config
         self.stats = SegmentStats(
             batch_size=config.batch_size or default_batch_size(self.device, self._input_px)
@@ -196,45 +195,52 @@ class Segmenter:
                 The others come out as 0, though windows beside them see their pixels.
 
         Returns:
-            uint8, shape (H, W): round(255 * probability), 0 where not valid. Where the bundle cuts
-            neighbours apart, the pixels between them are just below its threshold.
+            uint8, shape (H, W): round(255 * probability), 0 where not valid.
+
+        Raises:
+            ValueError: if the arrays do not fit the bundle or each other.
+            SegmentError: if memory does not even hold one window.
+        """
+        margin = self.margin_px
+        height, width = (side - 2 * margin for side in valid.shape)
+        return join_cores(self.segment_cores(pixels, valid, active=active), (height, width))
+
+    def segment_cores(
+        self, pixels: UInt8Array, valid: BoolArray, *, active: BoolArray | None = None
+    ) -> list[CoreProbability]:
+        """The same by core, each with `reach_px` pixels around it as its own window sees them.
+
+        Args:
+            pixels: as `segment` takes them.
+            valid: likewise.
+            active: likewise.
+
+        Returns:
+            The cores that have a valid pixel, in scan order.
 
         Raises:
             ValueError: if the arrays do not fit the bundle or each other.
             SegmentError: if memory does not even hold one window.
         """
         self._check_arrays(pixels, valid)
-        margin = self.margin_px
-        cores, num_skipped = plan_cores(valid, self.window_px, margin, active=active)
-        height, width = (side - 2 * margin for side in valid.shape)
-        probability = np.zeros((height, width), np.uint8)
+        cores, num_skipped = plan_cores(valid, self.window_px, self.margin_px, active=active)
         with self._lock:
             self.stats.num_skipped += num_skipped
-            for core, values in self._run(cores, pixels, valid):
-                if self._cuts_neighbours:
-                    values = self._cut_neighbours(core, values, valid)
-                probability[core.row_off : core.row_end, core.col_off : core.col_end] = values
-        probability[~valid[margin : margin + height, margin : margin + width]] = 0
-        return probability
+            results = self._run(cores, pixels, valid)
+        for core, values in results:
+            values[~valid[self.surroundings(core)]] = 0
+        return [CoreProbability(core, values) for core, values in results]
 
-    def _cut_neighbours(
-        self, core: PixelWindow, values: UInt8Array, valid: BoolArray
-    ) -> UInt8Array:
-        """A core's probability with neighbours apart, of the core and some pixels around it."""
-        reach, offset, side = self._reach_px, self.margin_px - self._reach_px, len(values)
-        rows = slice(core.row_off + offset, core.row_off + offset + side)
-        cols = slice(core.col_off + offset, core.col_off + offset + side)
-        cut = cut_valleys(
-            np.where(valid[rows, cols], values, np.uint8(0)),
-            floor=self.bundle.meta.threshold_uint8,
-            depth=self.bundle.meta.valley_depth_uint8,
-        )
-        return cut[reach : side - reach, reach : side - reach]
+    def surroundings(self, core: PixelWindow) -> tuple[slice, slice]:
+        """A core with what is seen around it, as slices of a tile with its margin."""
+        first, side = self.margin_px - self.reach_px, self.window_px + 2 * self.reach_px
+        row, col = core.row_off + first, core.col_off + first
+        return slice(row, row + side), slice(col, col + side)
 
     @property
     def _inner(self) -> slice:
         """Rows, or columns, of a window that are looked at: the core, or somewhat more."""
-        first = self.margin_px - self._reach_px
+        first = self.margin_px - self.reach_px
         return slice(first, self._input_px - first)
 
     @property
@@ -277,9 +283,6 @@ class Segmenter:
             "compile": self.config.compile,
             "num_folded": self._num_folded,
             "missing_ground": "zero at every layer",
-            "neighbours": f"cut, {self._reach_px} px around"
-            if self._cuts_neighbours
-            else "as found",
         }
 
     def _check_arrays(self, pixels: UInt8Array, valid: BoolArray) -> None:

@@ -3,9 +3,11 @@
 Every draw is a function of the seed, the step and the chip's index, and the checkpoint holds the
 optimiser, the schedule and the averaged weights: a training that was killed goes on as if nothing
 had happened. Nothing geospatial is imported, so that a machine with torch, Lightning and OpenCV
-alone can train.
+alone can train; with numba, too, validation cuts neighbours apart as the main job does.
 """
 
+import dataclasses
+import importlib.util
 import logging
 import math
 import time
@@ -100,6 +102,7 @@ def train(
             holds another training, or memory does not hold a single chip.
     """
     begin = time.time()
+    config = _without_missing_numba(config)
     folder = Path(config.output)
     places = read_pack(config.pack)
     batch_size = open_training(folder, config, provenance or {}, resume=resume)
@@ -122,6 +125,17 @@ def train(
         best_ap50=scorer.best_ap50,
         num_steps=num_steps,
     )
+
+
+def _without_missing_numba(config: TrainConfig) -> TrainConfig:
+    """Score without cutting neighbours apart, where that cannot be done; the bundle says so."""
+    if config.valley_depth == 0.0 or importlib.util.find_spec("numba") is not None:
+        return config
+    logger.warning(
+        "numba is not installed: validation cannot cut neighbours apart, so valley_depth is 0 and "
+        "the threshold is chosen without; `everyroof bundle change` sets both afterwards"
+    )
+    return dataclasses.replace(config, valley_depth=0.0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from geo.atomic_files import atomic_path
 from geo.footprints import PUBLIC_SCHEMA
+from model.bundle import cut_words
 from pipeline.footprint_stats import FootprintStats
 from pipeline.ledger import LEDGER_NAME
 from pipeline.report import FailureRow, ImageRow, RunSummary, StageTime, write_report
@@ -172,6 +173,7 @@ def _model_facts(spec: JobSpec) -> list[tuple[str, str]]:
         ("sha256", spec.bundle_sha256),
         ("pixel size", f"{meta.gsd_m:g} m"),
         ("threshold", f"{meta.threshold:g}"),
+        ("neighbours", cut_words(meta)),
         ("grown back", f"{meta.erosion_px} px"),
         *((str(name), str(value)) for name, value in meta.provenance.items()),
     ]

@@ -18,7 +18,7 @@ import numpy as np
 
 from geo.atomic_files import write_atomically
 from geo.metrics import SizeBin
-from model.bundle import BundleMeta
+from model.bundle import BundleMeta, cut_words
 from model.calibration import Reliability, reliability
 from model.evaluate import PlaceScores, by_category, mean_numbers
 from model.thresholds import PRECISIONS_PERCENT, RegionThresholds, thresholds_csv
@@ -310,6 +310,7 @@ def _model_facts(summary: EvaluationSummary) -> list[tuple[str, str]]:
         ("Network", f"{meta.network.architecture}, {meta.network.encoder}"),
         ("Pixel size", f"{meta.gsd_m:g} m"),
         ("Threshold", f"{meta.threshold:g} per pixel"),
+        ("Neighbours", cut_words(meta)),
         ("Grown back", f"{meta.erosion_px} px"),
         ("Calibrated", f"{len(meta.calibration)} knots" if meta.calibration else "no"),
     ]

@@ -21,7 +21,13 @@ from pipeline.detect import load_segmenter
 from pipeline.pictures import StagePicture, draw_stages
 from pipeline.spec import JobSpec
 from pipeline.tile_store import TileStore
-from pipeline.tile_work import ProfileShelf, make_task, read_layers, segment_layers
+from pipeline.tile_work import (
+    ProfileShelf,
+    make_task,
+    read_layers,
+    segment_layers,
+    traced_probability,
+)
 
 
 def explain_tile(spec: JobSpec, out: Path, tile: Tile, path: Path) -> dict[str, Any]:
@@ -43,7 +49,7 @@ def explain_tile(spec: JobSpec, out: Path, tile: Tile, path: Path) -> dict[str, 
     done = segment_layers(spec, segmenter, layers)
     window = task.window
     instances = find_instances(
-        done.probability, threshold=spec.bundle.threshold_uint8, window=window
+        traced_probability(spec, done), threshold=spec.bundle.threshold_uint8, window=window
     )
     cut = is_open(instances, tile.window)
     outlines, footprints = _final_outlines(spec, out, tile, window)

@@ -17,6 +17,7 @@ from geo.instances import Instances
 from geo.pixel_window import PixelWindow
 from geo.rasters import TileRaster, TileReader
 from geo.seams import Pieces, split_cell
+from model.cores import CoreProbability, cut_cores, join_cores, mean_of_layers
 from model.segment import Segmenter
 from pipeline.cover import Cover
 from pipeline.spec import JobSpec
@@ -58,13 +59,31 @@ class TileLayers:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TileProbability:
-    """Probability of one tile's active window."""
+    """Probability of one tile's active window.
+
+    Attributes:
+        task: the tile.
+        cores: what was segmented, with surroundings where neighbours are to be cut apart.
+        image_index: image of each pixel, uint16; None where there is one image.
+        num_pixels_valid: pixels with image data.
+        num_windows: windows that went through the network.
+    """
 
     task: TileTask
-    probability: UInt8Array
+    cores: tuple[CoreProbability, ...]
     image_index: npt.NDArray[np.uint16] | None
     num_pixels_valid: int
     num_windows: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width) of the active window."""
+        return self.task.window.height, self.task.window.width
+
+    @property
+    def probability(self) -> UInt8Array:
+        """round(255 * probability), uint8, shape `shape`; 0 where there is none."""
+        return join_cores(self.cores, self.shape)
 
 
 def make_task(spec: JobSpec, cover: Cover, fingerprint: dict[str, Any], tile: Tile) -> TileTask:
@@ -178,33 +197,32 @@ def segment_layers(spec: JobSpec, segmenter: Segmenter, layers: TileLayers) -> T
     """Run the network over a tile; several images are averaged pixel by pixel."""
     task, margin = layers.task, spec.margin_px
     inner = task.window.within(task.window.expand(margin))
-    shape = (task.window.height, task.window.width)
-    total, times = np.zeros(shape, np.uint16), np.zeros(shape, np.uint16)
-    image_index: npt.NDArray[np.uint16] | None = None
     before = segmenter.stats.num_windows
+    image_index: npt.NDArray[np.uint16] | None = None
+    is_valid = np.zeros((task.window.height, task.window.width), np.bool_)
+    parts: list[list[tuple[CoreProbability, BoolArray]]] = []
     for raster in layers.rasters:
-        probability = segmenter.segment(raster.pixels, raster.valid, active=task.cores)
-        if len(layers.rasters) == 1:
-            return TileProbability(
-                task=task,
-                probability=probability,
-                image_index=raster.image_index[inner] if len(task.images) > 1 else None,
-                num_pixels_valid=int(np.count_nonzero(raster.valid[inner])),
-                num_windows=segmenter.stats.num_windows - before,
-            )
-        valid = raster.valid[inner]
-        total += probability
-        times += valid
-        index = raster.image_index[inner]
+        cores = segmenter.segment_cores(raster.pixels, raster.valid, active=task.cores)
+        parts.append([(part, raster.valid[segmenter.surroundings(part.core)]) for part in cores])
+        valid, index = raster.valid[inner], raster.image_index[inner]
+        is_valid |= valid
         image_index = index if image_index is None else np.where(valid, index, image_index)
+    whole = [part for part, _ in parts[0]] if len(parts) == 1 else mean_of_layers(parts)
     return TileProbability(
         task=task,
-        # Rounded half up in integers: the same on every machine.
-        probability=((total + times // 2) // np.maximum(times, 1)).astype(np.uint8),
-        image_index=image_index,
-        num_pixels_valid=int(np.count_nonzero(times)),
+        cores=tuple(whole),
+        image_index=image_index if len(task.images) > 1 else None,
+        num_pixels_valid=int(np.count_nonzero(is_valid)),
         num_windows=segmenter.stats.num_windows - before,
     )
+
+
+def traced_probability(spec: JobSpec, done: TileProbability) -> UInt8Array:
+    """What is thresholded: the probability, with neighbours apart where the bundle says so."""
+    depth = spec.bundle.valley_depth_uint8
+    if depth == 0:
+        return done.probability
+    return cut_cores(done.cores, done.shape, floor=spec.bundle.threshold_uint8, depth=depth)
 
 
 def trace_tile(spec: JobSpec, done: TileProbability) -> TileResult:
@@ -213,7 +231,7 @@ def trace_tile(spec: JobSpec, done: TileProbability) -> TileResult:
     if done.num_pixels_valid == 0:
         return TileResult(status="nodata", whole=Instances.empty(), pieces=Pieces.empty())
     instances = find_instances(
-        done.probability,
+        traced_probability(spec, done),
         threshold=spec.bundle.threshold_uint8,
         window=task.window,
         image_index=done.image_index,

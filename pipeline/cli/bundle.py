@@ -49,6 +49,12 @@ def _numbers(_context: click.Context, _parameter: click.Parameter, text: str) ->
 )
 @click.option("--threshold", default=0.5, show_default=True, help="Probability of a building.")
 @click.option(
+    "--valley-depth",
+    default=0.0,
+    show_default=True,
+    help="Neighbours are cut apart where the probability falls by this much; 0: nowhere.",
+)
+@click.option(
     "--erosion",
     "erosion_px",
     default=0,
@@ -103,7 +109,14 @@ def _make_meta(state_dict: Path, out: Path, options: dict[str, Any]) -> Any:
         std=_per_band(options["std"], len(bands)),
         **{
             key: options[key]
-            for key in ("gsd_m", "threshold", "erosion_px", "window_px", "margin_px")
+            for key in (
+                "gsd_m",
+                "threshold",
+                "valley_depth",
+                "erosion_px",
+                "window_px",
+                "margin_px",
+            )
         },
         provenance={"imported_from": state_dict.name}
         | {key: value for key, value in provenance.items() if value is not None},
@@ -113,6 +126,43 @@ def _make_meta(state_dict: Path, out: Path, options: dict[str, Any]) -> Any:
 def _per_band(values: tuple[float, ...], num_bands: int) -> tuple[float, ...]:
     """One value repeated for every band; several as they are."""
     return values * num_bands if len(values) == 1 else values
+
+
+@bundle_group.command(name="change")
+@click.argument("path", metavar="BUNDLE", type=BundlePath())
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--name", default=None, help="Name of the model.")
+@click.option("--threshold", type=float, default=None, help="Probability of a building.")
+@click.option(
+    "--valley-depth",
+    type=float,
+    default=None,
+    help="Neighbours are cut apart where the probability falls by this much; 0: nowhere.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace OUT where it exists.")
+def change_bundle(path: Path, out: Path, overwrite: bool, **options: Any) -> None:
+    """Write BUNDLE with other settings as OUT; what is not named stays.
+
+    Another threshold or depth gives other outlines with other confidences, so that the calibration
+    is left out: calibrate again (everyroof calibrate).
+    """
+    from geo.errors import EveryroofError
+    from model.bundle import load_bundle, save_bundle
+
+    if out.exists() and not overwrite:
+        raise click.ClickException(f"{out} exists; choose another name or add --overwrite")
+    changes = {key: value for key, value in options.items() if value is not None}
+    if not changes:
+        raise click.ClickException("nothing to change; give --name, --threshold or --valley-depth")
+    try:
+        bundle = load_bundle(path)
+        if set(changes) - {"name"} and bundle.meta.calibration:
+            changes["calibration"] = ()
+            click.echo("the calibration is left out: it was of the old settings")
+        sha256 = save_bundle(out, dataclasses.replace(bundle.meta, **changes), bundle.state_dict)
+    except (EveryroofError, ValueError) as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, sha256 {sha256}")
 
 
 @bundle_group.command(name="show")

@@ -13,16 +13,16 @@ from geo.watershed import cut_valleys
 Uint8Array = npt.NDArray[np.uint8]
 
 
-def count_maxima(levels: Uint8Array, floor: int, depth: int) -> int:
-    """Maxima with a dynamic of at least `depth`, by looking at every level of every plateau."""
-    count = 0
+def find_maxima(levels: Uint8Array, floor: int, depth: int) -> list[int]:
+    """First pixels of the maxima with a dynamic of at least `depth`, plateau by plateau."""
+    found = []
     for level in np.unique(levels[levels >= floor]):
         plateaus, num = ndimage.label(levels == level)
         for number in range(1, num + 1):
-            plateau = plateaus == number
-            first = np.flatnonzero(plateau)[0]
-            count += dynamic(levels, floor, int(level), first) >= depth
-    return count
+            first = int(np.flatnonzero(plateaus == number)[0])
+            if dynamic(levels, floor, int(level), first) >= depth:
+                found.append(first)
+    return found
 
 
 def dynamic(levels: Uint8Array, floor: int, level: int, first: int) -> float:
@@ -50,8 +50,18 @@ def test_one_component_for_each_maximum(levels: Uint8Array, floor: int, depth: i
     is_line = cut != levels
     assert (cut[is_line] == floor - 1).all()
     assert (levels[is_line] >= floor).all()
-    num_components = ndimage.label(cut >= floor)[1]
-    assert num_components == count_maxima(levels, floor, depth)
+    components, num = ndimage.label(cut >= floor)
+    framed = np.pad(components, 1)
+    touched = [
+        set(framed[[row, row + 1, row + 1, row + 2], [col + 1, col, col + 2, col + 1]]) - {0}
+        for row, col in np.argwhere(is_line)
+    ]
+    assert all(len(numbers) >= 2 for numbers in touched)
+    of_maxima = [components.flat[first] for first in find_maxima(levels, floor, depth)]
+    assert 0 not in of_maxima
+    assert len(of_maxima) == len(set(of_maxima)), "two maxima in one component"
+    # What holds no such maximum hangs on a line.
+    assert set(range(1, num + 1)) - set(of_maxima) <= set().union(*touched)
 
 
 @given(
@@ -92,6 +102,18 @@ def test_slopes_stay_with_their_own_roof() -> None:
     levels = np.array([[60, 100, 200, 130, 120, 130, 200, 100, 60]], np.uint8)
     cut = cut_valleys(levels, floor=50, depth=60)
     assert cut.tolist() == [[60, 100, 200, 130, 49, 130, 200, 100, 60]]
+
+
+def test_a_low_hill_between_equal_saddles_stays_whole() -> None:
+    levels = np.array([[255] * 3 + [100] + [180] * 6 + [100] + [255] * 3], np.uint8)
+    cut = cut_valleys(levels, floor=50, depth=89)
+    assert np.flatnonzero(cut != levels).tolist() in ([3], [10])
+
+
+def test_a_shed_on_the_saddle_stays() -> None:
+    levels = np.array([[200, 100, 200], [0, 100, 0], [100] * 3, [100, 110, 100]], np.uint8)
+    cut = cut_valleys(levels, floor=50, depth=89)
+    assert np.argwhere(cut != levels).tolist() == [[0, 1]]
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,10 @@ import pytest
 import synthetic
 from scipy import ndimage
 
+from geo.pixel_window import PixelWindow
 from geo.watershed import cut_valleys
 from model.bundle import BundleMeta, load_bundle, save_bundle
+from model.cores import CoreProbability, cut_cores, join_cores, mean_of_layers
 from model.segment import Segmenter
 from model.unet import NetworkConfig, build_network
 
@@ -56,6 +58,14 @@ def cutting_path(bundle_path: Path) -> Path:
     return path
 
 
+def cut(segmenter: Segmenter, pixels: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """A tile's probability with neighbours apart."""
+    meta = segmenter.bundle.meta
+    shape = (valid.shape[0] - 2 * segmenter.margin_px, valid.shape[1] - 2 * segmenter.margin_px)
+    cores = segmenter.segment_cores(pixels, valid)
+    return cut_cores(cores, shape, floor=meta.threshold_uint8, depth=meta.valley_depth_uint8)
+
+
 def town(num_rows: int, num_cols: int) -> tuple[np.ndarray, np.ndarray]:
     height, width = (n * WINDOW_PX + 2 * MARGIN_PX for n in (num_rows, num_cols))
     valid = np.ones((height, width), bool)
@@ -65,7 +75,9 @@ def town(num_rows: int, num_cols: int) -> tuple[np.ndarray, np.ndarray]:
 
 def test_each_core_is_cut_with_its_surroundings(bundle_path: Path, cutting_path: Path) -> None:
     pixels, valid = town(2, 3)
-    found = Segmenter.load(cutting_path, precision="fp32").segment(pixels, valid)
+    segmenter = Segmenter.load(cutting_path, precision="fp32")
+    assert segmenter.reach_px == REACH_PX
+    found = cut(segmenter, pixels, valid)
     plain = Segmenter.load(bundle_path, precision="fp32").segment(pixels, valid)
     assert (found != plain).mean() > 0.01, "nothing is cut: the test says nothing"
     # The same windows with larger cores and smaller margins give the surroundings.
@@ -80,20 +92,21 @@ def test_each_core_is_cut_with_its_surroundings(bundle_path: Path, cutting_path:
         for col in range(0, 3 * WINDOW_PX, WINDOW_PX):
             window = np.s_[row : row + side, col : col + side]
             raw = wide.segment(pixels[:, *window], valid[window])
-            cut = cut_valleys(raw, floor=51, depth=26)[REACH_PX:-REACH_PX, REACH_PX:-REACH_PX]
+            wanted = cut_valleys(raw, floor=51, depth=26)[REACH_PX:-REACH_PX, REACH_PX:-REACH_PX]
             core = np.s_[row : row + WINDOW_PX, col : col + WINDOW_PX]
-            np.testing.assert_array_equal(found[core], cut)
+            np.testing.assert_array_equal(found[core], wanted)
     assert set(np.unique(found[found != plain])) == {50}
     assert ndimage.label(found >= 51)[1] > ndimage.label(plain >= 51)[1]
+    np.testing.assert_array_equal(segmenter.segment(pixels, valid), plain)
 
 
 def test_tiles_agree(cutting_path: Path) -> None:
     pixels, valid = town(2, 3)
     segmenter = Segmenter.load(cutting_path, precision="fp32", batch_size=2)
-    whole = segmenter.segment(pixels, valid)
+    whole = cut(segmenter, pixels, valid)
     end = WINDOW_PX + 2 * MARGIN_PX
-    west = segmenter.segment(pixels[:, :, :end], valid[:, :end])
-    east = segmenter.segment(pixels[:, :, WINDOW_PX:], valid[:, WINDOW_PX:])
+    west = cut(segmenter, pixels[:, :, :end], valid[:, :end])
+    east = cut(segmenter, pixels[:, :, WINDOW_PX:], valid[:, WINDOW_PX:])
     np.testing.assert_array_equal(np.hstack([west, east]), whole)
 
 
@@ -101,9 +114,40 @@ def test_without_a_margin(bundle_path: Path, cutting_path: Path) -> None:
     pixels = synthetic.draw_town(WINDOW_PX, WINDOW_PX).pixels
     valid = np.ones(pixels.shape[1:], bool)
     plain = Segmenter.load(bundle_path, precision="fp32", margin_px=0).segment(pixels, valid)
-    found = Segmenter.load(cutting_path, precision="fp32", margin_px=0).segment(pixels, valid)
+    found = cut(Segmenter.load(cutting_path, precision="fp32", margin_px=0), pixels, valid)
     np.testing.assert_array_equal(found, cut_valleys(plain, floor=51, depth=26))
     assert (found != plain).any()
+
+
+def test_several_images_are_averaged_first() -> None:
+    """Each image alone has its valley elsewhere; their mean has one, and is cut there."""
+    core = PixelWindow(0, 0, 8, 8)
+    one, two = np.full((2, 8, 8), 240, np.uint8)
+    one[:, 3], two[:, 4] = 40, 40
+    everywhere = np.ones((8, 8), bool)
+    layers = [[(CoreProbability(core, values), everywhere)] for values in (one, two)]
+    mean = mean_of_layers(layers)
+    assert np.unique(join_cores(mean, (8, 8))).tolist() == [140, 240]
+    found = cut_cores(mean, (8, 8), floor=51, depth=89)
+    assert ndimage.label(found >= 51)[1] == 2
+    assert (found == 50).sum() == 8
+
+
+def test_the_mean_counts_images_that_have_the_pixel() -> None:
+    west, east = PixelWindow(0, 0, 2, 2), PixelWindow(2, 0, 2, 2)
+    everywhere = np.ones((2, 2), bool)
+    half = np.array([[True, False], [True, False]])
+    layers = [
+        [(CoreProbability(west, np.full((2, 2), 100, np.uint8)), everywhere)],
+        [
+            (CoreProbability(east, np.full((2, 2), 60, np.uint8)), everywhere),
+            (CoreProbability(west, np.array([[201, 0], [201, 0]], np.uint8)), half),
+        ],
+    ]
+    mean = mean_of_layers(layers)
+    assert [part.core for part in mean] == [west, east]
+    # 150.5 is rounded up.
+    assert join_cores(mean, (2, 4)).tolist() == [[151, 100, 60, 60]] * 2
 
 
 def test_what_a_bundle_may_say(bundle_path: Path) -> None:
@@ -112,5 +156,5 @@ def test_what_a_bundle_may_say(bundle_path: Path) -> None:
     assert meta.valley_depth_uint8 == 0
     assert dataclasses.replace(meta, valley_depth=0.001).valley_depth_uint8 == 1
     assert dataclasses.replace(meta, valley_depth=0.35).valley_depth_uint8 == 89
-    with pytest.raises(ValueError, match=r"valley_depth = 1.5; expected 0"):
-        dataclasses.replace(meta, valley_depth=1.5)
+    with pytest.raises(ValueError, match=r"valley_depth = 1.0; expected 0"):
+        dataclasses.replace(meta, valley_depth=1.0)

@@ -28,16 +28,17 @@ def gradients(layer: nn.Conv2d, image: Tensor, *, autocast: bool) -> tuple[Tenso
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-def test_gradients_are_those_of_float32(stride: int) -> None:
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_gradients_are_those_of_float32(stride: int, dtype: torch.dtype) -> None:
     layer = depthwise(stride)
-    image = torch.randn(2, 6, 17, 17).bfloat16()
+    image = torch.randn(2, 6, 17, 17).bfloat16().to(dtype)
     exact = gradients(layer, image.float(), autocast=False)
     assert run_depthwise_in_float32(layer) == 1
     output, *own = gradients(layer, image, autocast=True)
     assert output.dtype == torch.bfloat16, "the next layer gets what autocast would give it"
     for ours, true in zip((output, *own), exact, strict=True):
         # One rounding to 8 bits of the output and of its gradient; sums of them for the weights.
-        assert (ours.float() - true).norm() < 0.01 * true.norm()
+        assert (ours.float() - true).norm() < 0.005 * true.norm()
 
 
 def test_only_depthwise_layers_change() -> None:

@@ -81,6 +81,21 @@ def test_pooled_places_are_ranked_together() -> None:
     assert math.isnan(pooled_ap50([]))
 
 
+def test_neighbours_are_cut_apart() -> None:
+    """A low threshold joins the first two, whose gap is a valley; only with cuts both count."""
+    ids, known = town()
+    probability = np.where(ids > 0, 0.9, 0.0)
+    probability[10:20, 15:23] = 0.3
+    probability[10:20, 18] = 0.25
+    options = {"grow_px": 0, "threshold": 0.2}
+    joined = match_masks(probability.astype(np.float32), ids, known, **options)
+    cut = match_masks(probability.astype(np.float32), ids, known, valley_depth=0.35, **options)
+    shallow = match_masks(probability.astype(np.float32), ids, known, valley_depth=0.7, **options)
+    assert (joined.is_hit.sum(), joined.num_merges) == (6, 1)
+    assert (cut.is_hit.sum(), cut.num_merges) == (8, 0)
+    assert (shallow.is_hit.sum(), shallow.num_merges) == (6, 1)
+
+
 def test_splits_and_merges_are_counted() -> None:
     ids, known = town()
     probability = 0.9 * (ids > 0)

@@ -51,10 +51,25 @@ def test_a_seed_repeats_to_the_bit_and_gives_a_bundle(pack: Path, tmp_path: Path
     assert not same(first.bundle, other.bundle)
     meta = load_bundle(first.bundle).meta
     assert meta.erosion_px == 1
+    assert meta.valley_depth == 0.35
     assert meta.provenance["best_step"] == first.best_step
     scores = (tmp_path / "a" / "scores.csv").read_text()
     assert "held_out" in scores
     assert "taught" not in scores
+
+
+def test_without_numba_nothing_is_cut_and_the_bundle_says_so(
+    pack: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("model.training.importlib.util.find_spec", lambda name: None)
+    # A second import would fail: numba is taken for missing.
+    monkeypatch.setitem(sys.modules, "geo.watershed", None)
+    result = train(small(pack, tmp_path, steps=1, validate_every=1))
+    assert load_bundle(result.bundle).meta.valley_depth == 0.0
+    assert "numba is not installed" in caplog.text
 
 
 KILLED = """

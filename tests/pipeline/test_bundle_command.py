@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import safetensors.torch
 import torch
 from click.testing import CliRunner, Result
 
-from model.bundle import load_bundle, read_meta
+from model.bundle import load_bundle, read_meta, save_bundle
 from model.unet import NetworkConfig, build_network
 from pipeline.cli.bundle import bundle_group
 
@@ -51,6 +52,31 @@ def test_import_takes_weights_and_options_over(weights: Path, tmp_path: Path) ->
     }
     plain = safetensors.torch.load_file(weights)
     assert all(torch.equal(plain[name], tensor) for name, tensor in bundle.state_dict.items())
+
+
+def test_change_leaves_the_rest_as_it_is(weights: Path, tmp_path: Path) -> None:
+    plain, changed, renamed = (tmp_path / name for name in ("plain", "changed", "renamed"))
+    assert _bundle("import", weights, plain, *OPTIONS, "--valley-depth", 0.1).exit_code == 0
+    old = load_bundle(plain)
+    assert old.meta.valley_depth == 0.1
+    calibrated = dataclasses.replace(old.meta, calibration=((0.0, 0.1), (1.0, 0.9)))
+    save_bundle(plain, calibrated, old.state_dict)
+    result = _bundle("change", plain, changed, "--threshold", 0.2, "--valley-depth", 0.35)
+    assert result.exit_code == 0, result.output
+    assert "calibration is left out" in result.output
+    new = load_bundle(changed)
+    assert new.meta == dataclasses.replace(old.meta, threshold=0.2, valley_depth=0.35)
+    assert all(torch.equal(tensor, new.state_dict[k]) for k, tensor in old.state_dict.items())
+    assert _bundle("change", plain, renamed, "--name", "mine").exit_code == 0
+    assert read_meta(renamed) == dataclasses.replace(calibrated, name="mine")
+    for options, message in (
+        (["--name", "x"], "exists; choose another name"),
+        (["--overwrite"], "nothing to change"),
+        (["--overwrite", "--threshold", 2], "threshold = 2.0; expected between 0 and 1"),
+    ):
+        failed = _bundle("change", plain, changed, *options)
+        assert failed.exit_code == 1
+        assert message in failed.output
 
 
 def test_import_of_other_bands_and_depths(tmp_path: Path) -> None:

@@ -83,6 +83,15 @@ def test_a_source_is_held_out(folder):
     assert splits["cut"] == {**chips, **last, "cut/a_1": "validation"}
 
 
+def test_a_source_without_instances_is_not_held_out(folder):
+    data = yaml.safe_load((folder / "sources.yaml").read_text())
+    joined = {**data["sources"][0], "name": "joined", "has_instances": False}
+    (folder / "sources.yaml").write_text(yaml.safe_dump({"sources": [*data["sources"], joined]}))
+    result = _run(folder / "sources.yaml", folder / "train.pack.zip", "--hold-out", "joined")
+    assert result.exit_code == 1
+    assert "joined does not tell neighbours apart" in result.output
+
+
 @pytest.mark.parametrize(
     ("names", "message"),
     [(["chip"], "no source 'chip' to hold out among chips"), (["chips"], "leave at least one")],

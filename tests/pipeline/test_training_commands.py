@@ -95,7 +95,19 @@ def test_fine_tuning_on_a_town(folder: Path) -> None:
         before.mean,
     )
     assert meta.threshold == before.threshold
+    assert meta.valley_depth == before.valley_depth == 0.35
     assert meta.provenance["init"] == "everyroof.safetensors"
+
+
+def test_fine_tuning_keeps_a_bundle_that_cuts_nothing(folder: Path, tmp_path: Path) -> None:
+    plain, out = tmp_path / "plain.safetensors", tmp_path / "out"
+    changes = ("--valley-depth", 0, "--threshold", 0.45)
+    assert run("bundle", "change", bundle_of(folder), plain, *changes).exit_code == 0
+    options = ("--steps", 1, "--batch-size", 2, "--out", out)
+    result = run("fine-tune", plain, "--images", folder / "town.tif", *options)
+    assert result.exit_code == 0, result.output
+    meta = load_bundle(out / "everyroof-tuned.safetensors").meta
+    assert (meta.threshold, meta.valley_depth) == (0.45, 0.0)
 
 
 def test_fine_tuning_with_labels_elsewhere(folder: Path, tmp_path: Path) -> None:

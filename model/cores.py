@@ -1,0 +1,110 @@
+"""Probabilities by core: what windows say of their cores and of some pixels around.
+
+Neighbours are cut apart core by core, with the surroundings as the core's own window saw them: so a
+pixel's fate does not depend on the tile that asks, nor on which other cores it asks for.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from geo.pixel_window import PixelWindow
+from geo.watershed import cut_valleys
+
+UInt8Array = npt.NDArray[np.uint8]
+UInt16Array = npt.NDArray[np.uint16]
+
+
+@dataclass(frozen=True, slots=True)
+class CoreProbability:
+    """What a window says.
+
+    Attributes:
+        core: in pixels of the tile without its margin.
+        values: round(255 * probability), uint8, of the core and equally many pixels on every side
+            (maybe none), shape (side, side); 0 where not valid.
+    """
+
+    core: PixelWindow
+    values: UInt8Array
+
+    @property
+    def reach_px(self) -> int:
+        """Pixels on every side of the core."""
+        return (len(self.values) - self.core.width) // 2
+
+
+def join_cores(cores: Sequence[CoreProbability], shape: tuple[int, int]) -> UInt8Array:
+    """A tile's probability, uint8: the cores side by side, 0 where there is none.
+
+    Args:
+        cores: those of a tile, once each.
+        shape: (height, width) of the tile.
+    """
+    return _paste([(part.core, part.values, part.reach_px) for part in cores], shape)
+
+
+def cut_cores(
+    cores: Sequence[CoreProbability], shape: tuple[int, int], *, floor: int, depth: int
+) -> UInt8Array:
+    """A tile's probability with neighbours apart, see `geo.watershed.cut_valleys`.
+
+    Args:
+        cores: those of a tile, once each.
+        shape: (height, width) of the tile.
+        floor: least probability of a building pixel, 1 to 255.
+        depth: fall of the probability between neighbours, 1 to 255.
+
+    Returns:
+        uint8: `floor - 1` between neighbours, else as `join_cores` has it.
+    """
+    return _paste(
+        [
+            (part.core, cut_valleys(part.values, floor=floor, depth=depth), part.reach_px)
+            for part in cores
+        ],
+        shape,
+    )
+
+
+def mean_of_layers(
+    layers: Sequence[Sequence[tuple[CoreProbability, npt.NDArray[np.bool_]]]],
+) -> list[CoreProbability]:
+    """The mean of several images' probabilities, pixel by pixel, over those that have the pixel.
+
+    Args:
+        layers: for each image its cores and where their pixels are valid; a core may be missing in
+            an image that has no valid pixel there.
+
+    Returns:
+        Every core of any image once, in scan order.
+    """
+    totals: dict[tuple[int, int], tuple[PixelWindow, UInt16Array, UInt16Array]] = {}
+    for layer in layers:
+        for part, valid in layer:
+            key = (part.core.row_off, part.core.col_off)
+            if key not in totals:
+                zeros = np.zeros(part.values.shape, np.uint16)
+                totals[key] = (part.core, zeros, zeros.copy())
+            _, total, times = totals[key]
+            total += part.values
+            times += valid
+    return [
+        # Rounded half up in integers: the same on every machine.
+        CoreProbability(core, ((total + times // 2) // np.maximum(times, 1)).astype(np.uint8))
+        for _, (core, total, times) in sorted(totals.items())
+    ]
+
+
+def _paste(
+    parts: Sequence[tuple[PixelWindow, UInt8Array, int]], shape: tuple[int, int]
+) -> UInt8Array:
+    joined = np.zeros(shape, np.uint8)
+    for core, values, reach in parts:
+        side = len(values) - reach
+        joined[core.row_off : core.row_end, core.col_off : core.col_end] = values[
+            reach:side, reach:side
+        ]
+    return joined
