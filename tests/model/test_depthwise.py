@@ -53,7 +53,7 @@ def test_only_depthwise_layers_change() -> None:
 def test_a_copy_has_weights_of_its_own() -> None:
     layer = depthwise()
     run_depthwise_in_float32(layer)
-    image = torch.randn(1, 6, 5, 5).bfloat16()
+    image = torch.randn(1, 6, 5, 5)
     twin = copy.deepcopy(layer)
     with torch.no_grad():
         twin.weight.zero_()
