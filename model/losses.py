@@ -29,10 +29,13 @@ class LossConfig:
     """Exponent of 1 - Tversky index. PAPER.md has 0.25 (M), whose slope at 0 is infinite."""
     second_channel_weight: float = 1.0
     """Factor of the cross-entropy of the second channel (`border`, `distance`)."""
+    inside_weight: float = 0.0
+    """Added to the weight of the second channel inside buildings: what a border seen on a ridge
+    costs."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        for name in ("base_weight", "tversky_weight", "second_channel_weight"):
+        for name in ("base_weight", "tversky_weight", "second_channel_weight", "inside_weight"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} = {getattr(self, name)}; expected 0 or more")
         for name in ("false_positive_weight", "false_negative_weight", "tversky_exponent"):
@@ -57,7 +60,8 @@ def segmentation_loss(
     logits, targets, weights = logits.float(), targets.float(), weights.float()
     loss = weighted_cross_entropy(logits[:, 0], targets[:, 0], weights)
     for channel in range(1, logits.shape[1]):
-        second = weighted_cross_entropy(logits[:, channel], targets[:, channel], weights)
+        inside = (weights > 0) * config.inside_weight * targets[:, 0]
+        second = weighted_cross_entropy(logits[:, channel], targets[:, channel], weights + inside)
         loss = loss + config.second_channel_weight * second
     if config.tversky_weight == 0.0:
         return loss

@@ -64,6 +64,20 @@ def test_unknown_and_empty_chips_have_finite_gradients(channels: int) -> None:
     assert not logits.grad.any()
 
 
+def test_a_border_inside_a_roof_costs_more() -> None:
+    """Two pixels of ground, two of a roof, one of them unknown; logits 0 cost log 2 each."""
+    logits = torch.zeros(1, 2, 1, 4)
+    logits[0, 1, 0, 2] = 2.0  # a border is seen on the known pixel of the roof
+    targets = torch.zeros(1, 2, 1, 4)
+    targets[0, 0, 0, 2:] = 1.0
+    weights = torch.tensor([[[1.0, 1.0, 1.0, 0.0]]])
+    first, wrong = math.log(2.0), math.log(1.0 + math.exp(2.0))
+    for inside, expected in ((0.0, (2 * first + wrong) / 3), (3.0, (2 * first + 4 * wrong) / 6)):
+        config = LossConfig(tversky_weight=0.0, inside_weight=inside)
+        loss = segmentation_loss(logits, targets, weights, config)
+        assert loss.item() == pytest.approx(first + expected)
+
+
 def test_the_soft_loss_is_a_divergence() -> None:
     teacher = torch.tensor([[[0.3, 0.0, 1.0]]])
     same = torch.tensor([[[logit(0.3), -40.0, 40.0]]])
