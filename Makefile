@@ -51,14 +51,10 @@ train.pack.zip: configs/train/sources.yaml | $(STAMP)
 training/base/everyroof.safetensors: configs/train/base.yaml | train.pack.zip
 	$(BIN)/everyroof train $< --resume
 
-training/strong/everyroof.safetensors: configs/train/strong.yaml \
-		training/base/everyroof.safetensors
-	$(BIN)/everyroof train $< --resume
-
 training/held_out/places.yaml: | train.pack.zip
 	$(BIN)/everyroof places train.pack.zip --out training/held_out
 
-weights.safetensors: training/strong/everyroof.safetensors training/held_out/places.yaml
+weights.safetensors: training/base/everyroof.safetensors training/held_out/places.yaml
 	$(BIN)/everyroof calibrate $< --places training/held_out/places.yaml --out $@ --overwrite
 
 # The newest versions that fit together, resolved without installing anything.

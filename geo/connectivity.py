@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numba
 import numpy as np
+import numpy.typing as npt
 
 from geo.errors import GeometryError
 from geo.instances import Int32Array, Int64Array
@@ -103,7 +104,8 @@ def sum_image_counts(
 
 
 @numba.njit(cache=True, nogil=True)
-def _root(parent: Int64Array, node: int) -> int:
+def find_root(parent: npt.NDArray[np.signedinteger], node: int) -> int:
+    """The root of a node in a union-find forest, whose paths get shorter on the way."""
     while parent[node] != node:
         parent[node] = parent[parent[node]]
         node = parent[node]
@@ -113,7 +115,7 @@ def _root(parent: Int64Array, node: int) -> int:
 @numba.njit(cache=True, nogil=True)
 def _unite(parent: Int64Array, a: int, b: int) -> None:
     # The smaller root wins, so that where nodes are runs the root is the first run in scan order.
-    a, b = _root(parent, a), _root(parent, b)
+    a, b = find_root(parent, a), find_root(parent, b)
     if a < b:
         parent[b] = a
     elif b < a:
@@ -186,13 +188,13 @@ def _number_groups(node: Int64Array, parent: Int64Array) -> int:
     group_of_root = np.full(len(parent), -1, np.int64)
     num_groups = 0
     for i in range(len(node)):
-        root = _root(parent, node[i])
+        root = find_root(parent, node[i])
         if group_of_root[root] < 0:
             group_of_root[root] = num_groups
             num_groups += 1
     group = np.empty_like(parent)
     for n in range(len(parent)):
-        group[n] = group_of_root[_root(parent, n)]
+        group[n] = group_of_root[find_root(parent, n)]
     parent[:] = group
     return num_groups
 

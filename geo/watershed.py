@@ -17,6 +17,8 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from geo.connectivity import find_root
+
 Uint8Array = npt.NDArray[np.uint8]
 Int32Array = npt.NDArray[np.int32]
 
@@ -65,14 +67,6 @@ def cut_valleys(probability: Uint8Array, *, floor: int, depth: int) -> Uint8Arra
 
 
 @numba.njit(cache=True, nogil=True)
-def _root(parent: Int32Array, node: int) -> int:
-    while parent[node] != node:
-        parent[node] = parent[parent[node]]
-        node = parent[node]
-    return node
-
-
-@numba.njit(cache=True, nogil=True)
 def _sort_falling(levels: Uint8Array, floor: int) -> Int32Array:
     """Positions of the pixels with at least `floor`, highest first, then in scan order."""
     begin = np.zeros(_LEVELS + 1, np.int64)
@@ -108,7 +102,7 @@ def _find_maxima(levels: Uint8Array, width: int, floor: int, depth: int) -> tupl
         for step in (-width, -1, 1, width):
             if parent[pixel + step] < 0:
                 continue
-            high, low = _root(parent, pixel), _root(parent, pixel + step)
+            high, low = find_root(parent, pixel), find_root(parent, pixel + step)
             if high == low:
                 continue
             if levels[high] < levels[low] or (levels[high] == levels[low] and high > low):
