@@ -6,14 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import synthetic
+from random_bundles import save_random_unet
 from scipy import ndimage
 
 from geo.pixel_window import PixelWindow
 from geo.watershed import cut_valleys
-from model.bundle import BundleMeta, load_bundle, save_bundle
+from model.bundle import load_bundle, save_bundle
 from model.cores import CoreProbability, cut_cores, join_cores, mean_of_layers
 from model.segment import Segmenter
-from model.unet import NetworkConfig, build_network
+from model.unet import NetworkConfig
 
 WINDOW_PX, MARGIN_PX, REACH_PX = 64, 32, 16
 
@@ -21,31 +22,18 @@ WINDOW_PX, MARGIN_PX, REACH_PX = 64, 32, 16
 @pytest.fixture(scope="module")
 def bundle_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A U-Net whose probabilities go up and down: brightness, blurred by its own decoder."""
-    import torch
-
-    torch.manual_seed(5)
-    config = NetworkConfig(encoder="resnet18", decoder_channels=(32, 16, 8, 8, 8))
-    network = build_network(config).eval()
-    sample = torch.from_numpy(synthetic.draw_town(128, 128).pixels.copy()).float() / 255 - 0.45
-    head = network.segmentation_head[0]
-    with torch.no_grad():
-        logits = network(sample[None] / 0.25)
-        head.weight.mul_(3.0 / logits.std())
-        head.bias.copy_(-3.0 * logits.mean() / logits.std())
-    path = tmp_path_factory.mktemp("bundles") / "plain.safetensors"
-    meta = BundleMeta(
-        name="random",
-        network=config,
-        bands=("red", "green", "blue"),
+    return save_random_unet(
+        tmp_path_factory.mktemp("bundles") / "plain.safetensors",
+        NetworkConfig(encoder="resnet18", decoder_channels=(32, 16, 8, 8, 8)),
+        seed=5,
+        spread=3.0,
+        has_random_norms=False,
         mean=(0.45,) * 3,
         std=(0.25,) * 3,
-        gsd_m=0.3,
         threshold=0.2,
         window_px=WINDOW_PX,
         margin_px=MARGIN_PX,
     )
-    save_bundle(path, meta, network.state_dict())
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import synthetic
 import torch
+from random_bundles import save_random_unet
 from torch import nn
 
 from model import export
@@ -39,34 +40,17 @@ def _restore_threads() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def bundle_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small U-Net of random weights whose probabilities are spread over 0 to 1."""
-    torch.manual_seed(5)
-    config = NetworkConfig(encoder="resnet18", encoder_depth=3, decoder_channels=(32, 16, 8))
-    network = build_network(config).eval()
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_var.uniform_(0.3, 0.8)
-            module.running_mean.normal_(0.0, 0.1)
-    sample = torch.from_numpy(synthetic.draw_town(128, 128).pixels.copy()).float() / 255 - 0.45
-    head = network.segmentation_head[0]
-    with torch.no_grad():
-        logits = network(sample[None] / 0.25)
-        head.weight.mul_(2.0 / logits.std())
-        head.bias.copy_(-2.0 * logits.mean() / logits.std())
-    path = tmp_path_factory.mktemp("bundles") / "unet.safetensors"
-    meta = BundleMeta(
-        name="random",
-        network=config,
-        bands=("red", "green", "blue"),
+    return save_random_unet(
+        tmp_path_factory.mktemp("bundles") / "unet.safetensors",
+        NetworkConfig(encoder="resnet18", encoder_depth=3, decoder_channels=(32, 16, 8)),
+        seed=5,
         mean=(0.4, 0.45, 0.5),
         std=(0.2, 0.25, 0.3),
-        gsd_m=0.3,
         window_px=WINDOW_PX,
         margin_px=MARGIN_PX,
         calibration=((0.0, 0.1), (1.0, 0.9)),
         provenance={"licence": "CC BY 4.0"},
     )
-    save_bundle(path, meta, network.state_dict())
-    return path
 
 
 @pytest.fixture(scope="module")

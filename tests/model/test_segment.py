@@ -11,17 +11,18 @@ import torch
 from affine import Affine
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from random_bundles import save_random_unet
 from rasterio.enums import Resampling
 from rasterio.features import rasterize
 from torch import Tensor, nn
 
-from model.bundle import Bundle, BundleMeta, load_bundle, save_bundle
+from model.bundle import Bundle, BundleMeta, load_bundle
 from model.colour_bundle import save_colour_bundle
 from model.devices import has_native_bf16, is_thread_free, stable_num_threads
 from model.errors import SegmentError
 from model.masking import LayerMasking
 from model.segment import SegmentConfig, Segmenter
-from model.unet import Architecture, NetworkConfig, build_network, register_architecture
+from model.unet import Architecture, NetworkConfig, register_architecture
 
 WINDOW_PX, MARGIN_PX = 64, 32
 PRECISIONS = ["fp32", "bf16"]
@@ -37,32 +38,16 @@ def _restore_threads() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def unet_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A U-Net of random weights whose probabilities are spread over 0 to 1."""
-    torch.manual_seed(3)
-    config = NetworkConfig(encoder="resnet18", decoder_channels=(64, 32, 16, 8, 8))
-    network = build_network(config).eval()
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_var.uniform_(0.3, 0.8)
-            module.running_mean.normal_(0.0, 0.1)
-    sample = torch.from_numpy(synthetic.draw_town(256, 256).pixels.copy()).float() / 255 - 0.45
-    head = network.segmentation_head[0]
-    with torch.no_grad():
-        logits = network(sample[None] / 0.25)
-        head.weight.mul_(2.0 / logits.std())
-        head.bias.copy_(-2.0 * logits.mean() / logits.std())
-    path = tmp_path_factory.mktemp("bundles") / "unet.safetensors"
-    meta = BundleMeta(
-        name="random",
-        network=config,
-        bands=("red", "green", "blue"),
+    return save_random_unet(
+        tmp_path_factory.mktemp("bundles") / "unet.safetensors",
+        NetworkConfig(encoder="resnet18", decoder_channels=(64, 32, 16, 8, 8)),
+        seed=3,
+        sample_px=256,
         mean=(0.4, 0.45, 0.5),
         std=(0.2, 0.25, 0.3),
-        gsd_m=0.3,
         window_px=WINDOW_PX,
         margin_px=MARGIN_PX,
     )
-    save_bundle(path, meta, network.state_dict())
-    return path
 
 
 def _tile(
