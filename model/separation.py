@@ -1,7 +1,9 @@
 """How buildings are kept apart, and one probability from a network's channels.
 
 `eroded`: one channel, buildings eroded by some pixels; components of it are the buildings' cores.
-`border`: building, and the band where two buildings meet; a core is building and no band.
+`border`: building, and the band where two buildings meet; a core is building and no band. A border
+counts by the root of its absence: where the probability falls enough, neighbours are cut apart
+anyway (`geo.watershed`), and a border that is but half seen, as ridges are, should not cost a roof.
 `distance`: building, and the depth inside it; a core is building from some depth on.
 
 Whatever the scheme, what is thresholded is one probability a pixel, so that seams, confidence and
@@ -40,6 +42,6 @@ def building_probability(logits: Tensor, separation: Separation) -> Tensor:
         return first
     second = torch.sigmoid(logits[:, 1].float())
     if separation == "border":
-        return first * (1.0 - second)
+        return first * torch.sqrt(1.0 - second)
     # 1/2 where the depth is that of a core: a soft step there.
     return first * torch.sigmoid(_DEPTH_SLOPE * (second - _CORE_DEPTH)).mul(2.0).clamp(max=1.0)

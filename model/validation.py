@@ -15,6 +15,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import nn
 
+from model.bundle import Bundle
 from model.chips import resample_place
 from model.devices import is_out_of_memory
 from model.errors import TrainingError
@@ -22,7 +23,7 @@ from model.mask_scores import MaskMatches, match_masks, pooled_ap50
 from model.places import Place
 from model.predict_chip import predict_chip
 from model.separation import building_probability
-from model.train_config import TrainConfig
+from model.train_config import TargetConfig, TrainConfig
 from model.training_state import BEST_FILE, SCORES_FILE
 
 logger = logging.getLogger(__name__)
@@ -152,6 +153,37 @@ def best_mean(scores: Sequence[SourceScore], thresholds: Sequence[float]) -> Mea
         if counted and not float(np.mean(counted)) <= best.ap50:
             best = MeanScore(float(np.mean(counted)), threshold)
     return best
+
+
+def score_bundle(
+    bundle: Bundle,
+    places: Sequence[Place],
+    *,
+    gsd_m: Sequence[float] = (0.3, 0.5),
+    thresholds: Sequence[float] = (0.15, 0.2, 0.25, 0.3, 0.4, 0.5),
+) -> MeanScore:
+    """Mean instance AP50 of a bundle on places, at the best of some thresholds.
+
+    Args:
+        bundle: of three bands; its `valley_depth` counts, its threshold does not.
+        places: held out from its training.
+        gsd_m: pixel sizes in metres.
+        thresholds: of the probability.
+    """
+    meta = bundle.meta
+    config = TrainConfig(
+        pack="",
+        output="",
+        network=meta.network,
+        mean=meta.mean,  # type: ignore[arg-type] # places have three bands
+        std=meta.std,  # type: ignore[arg-type]
+        targets=TargetConfig(erosion_px=meta.erosion_px),
+        validation_gsd_m=tuple(gsd_m),
+        validation_thresholds=tuple(thresholds),
+        valley_depth=meta.valley_depth,
+    )
+    network = bundle.build().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return best_mean(score_sources(network, config, places), config.validation_thresholds)
 
 
 class PlaceValidation(Callback):

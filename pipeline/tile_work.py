@@ -23,7 +23,7 @@ from pipeline.cover import Cover
 from pipeline.spec import JobSpec
 from pipeline.tile_store import TileResult, TileStore
 
-TILE_FORMAT = 1
+TILE_FORMAT = 2
 """Raise it when reading, segmenting or tracing changes what a stored tile holds."""
 
 UInt8Array = npt.NDArray[np.uint8]

@@ -36,6 +36,11 @@ from pipeline.cli.training_errors import training_command
     show_default=True,
     help="Share of each image's width to hold out; the step that is best there is kept.",
 )
+@click.option(
+    "--keep",
+    type=float,
+    help="Share of the old weights in the result.  [default: 0.5, or the best on held out ground]",
+)
 @click.option("--gsd", "gsd_m", type=float, help="Pixel size in metres.  [default: the bundle's]")
 @click.option("--seed", default=0, show_default=True, help="Of every draw.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint of the folder.")
@@ -50,6 +55,7 @@ def fine_tune_command(
     learning_rate: float,
     freeze: int,
     validation_share: float,
+    keep: float | None,
     gsd_m: float | None,
     seed: int,
     resume: bool,
@@ -71,6 +77,7 @@ def fine_tune_command(
                 learning_rate=learning_rate,
                 frozen_stages=freeze,
                 validation_share=validation_share,
+                kept_share=keep,
                 gsd_m=gsd_m,
                 seed=seed,
             )

@@ -7,6 +7,7 @@ from typing import Any
 import geopandas
 import pytest
 import synthetic
+import torch
 import yaml
 from click.testing import CliRunner, Result
 from place_drawings import checkered_place
@@ -97,6 +98,56 @@ def test_fine_tuning_on_a_town(folder: Path) -> None:
     assert meta.threshold == before.threshold
     assert meta.valley_depth == before.valley_depth == 0.35
     assert meta.provenance["init"] == "everyroof.safetensors"
+    # Chosen on what is held out.
+    assert meta.provenance["kept_share"] in (0.0, 0.25, 0.5, 0.75)
+
+
+def test_fine_tuning_ends_between_old_and_fitted_weights(folder: Path, tmp_path: Path) -> None:
+    states = {"old": load_bundle(bundle_of(folder)).state_dict}
+    for keep in ("0", "0.75", None):
+        out = tmp_path / f"keep-{keep}"
+        options = ("--steps", 2, "--batch-size", 2, "--out", out)
+        options += () if keep is None else ("--keep", keep)
+        town = folder / "town.tif"
+        result = run("fine-tune", bundle_of(folder), "--images", town, *options)
+        assert result.exit_code == 0, result.output
+        states[str(keep)] = load_bundle(out / "everyroof-tuned.safetensors").state_dict
+    moved = 0.0
+    for name, old in states["old"].items():
+        if not old.is_floating_point():
+            continue
+        old, fitted = old.float(), states["0"][name].float()
+        moved = max(moved, (fitted - old).abs().max().item())
+        for keep, share in (("0.75", 0.75), ("None", 0.5)):
+            wanted = share * old + (1 - share) * fitted
+            torch.testing.assert_close(states[keep][name].float(), wanted, rtol=2e-3, atol=1e-4)
+    assert moved > 1e-3
+    result = run("fine-tune", bundle_of(folder), "--images", town, "--out", out, "--keep", 1)
+    assert result.exit_code == 1
+    assert "kept_share = 1.0; expected 0 to below 1" in result.output
+
+
+def test_averaging_chooses_the_threshold_on_held_out_places(folder: Path, tmp_path: Path) -> None:
+    changed, out = tmp_path / "changed.safetensors", tmp_path / "mean.safetensors"
+    assert run("bundle", "change", bundle_of(folder), changed, "--threshold", 0.49).exit_code == 0
+    average = ("bundle", "average", changed, bundle_of(folder), "--out", out)
+    result = run(*average, "--pack", folder / "train.pack.zip", "--shares", "0.25,0.75")
+    assert result.exit_code == 0, result.output
+    assert "on its validation places, threshold" in result.output
+    assert load_bundle(out).meta.threshold in (0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
+    for arguments, message in (
+        (average, "exists; choose another name"),
+        ((*average, "--overwrite", "--shares", "0.5"), "expected 2 numbers"),
+    ):
+        failed = run(*arguments)
+        assert failed.exit_code == 1
+        assert message in failed.output
+    write_pack(tmp_path / "bare.pack.zip", [checkered_place("taught/one")])
+    before = out.read_bytes()
+    failed = run(*average, "--overwrite", "--pack", tmp_path / "bare.pack.zip")
+    assert failed.exit_code == 1
+    assert out.read_bytes() == before
+    assert "holds no validation place" in failed.output
 
 
 def test_fine_tuning_keeps_a_bundle_that_cuts_nothing(folder: Path, tmp_path: Path) -> None:
