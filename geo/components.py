@@ -11,6 +11,7 @@ import numpy.typing as npt
 from geo.connectivity import ConnectedRuns, connect_runs, sum_image_counts
 from geo.instances import BoolArray, Instances, Int32Array, Int64Array
 from geo.pixel_window import PixelWindow
+from geo.rim import Rim
 
 Uint8Array = npt.NDArray[np.uint8]
 Uint16Array = npt.NDArray[np.uint16]
@@ -31,6 +32,7 @@ def find_instances(
     threshold: int,
     window: PixelWindow,
     image_index: Uint16Array | None = None,
+    rim: Rim | None = None,
 ) -> Instances:
     """4-connected components of the pixels with at least the threshold's probability.
 
@@ -40,6 +42,7 @@ def find_instances(
         window: the pixels' place on the grid.
         image_index: which image each pixel came from, uint16, same shape; None where there is only
             one image, which then has index 0.
+        rim: what lies just outside, in the same pixels; None leaves the sums at 0.
 
     Returns:
         The instances, sorted by first pixel; runs in grid rows and columns.
@@ -48,6 +51,7 @@ def find_instances(
         ValueError: if a shape, dtype or the threshold is not as described.
     """
     _check_input(probability, threshold, window, image_index)
+    _check_rim(rim, window)
     probability = np.require(probability, requirements=["C", "W"])  # one type for the kernel
     row, start, end, run_sum = _scan_strips(probability, threshold, window)
     runs = connect_runs(row, start, end, np.arange(len(row)), len(row))
@@ -60,6 +64,8 @@ def find_instances(
         run_offsets=runs.run_offsets,
         num_pixels=num_pixels,
         probability_sum=runs.sum_nodes(run_sum),
+        rim_sum=_sum_over_runs(runs, window, None if rim is None else rim.total),
+        rim_count=_sum_over_runs(runs, window, None if rim is None else rim.count),
         image_offsets=image_offsets,
         image_index=images,
         image_pixels=image_pixels,
@@ -109,6 +115,51 @@ def _check_input(
         )
     if not 1 <= threshold <= 255:
         raise ValueError(f"threshold = {threshold}; expected 1 to 255")
+
+
+def _check_rim(rim: Rim | None, window: PixelWindow) -> None:
+    shape = (window.height, window.width)
+    for name, dtype in (("total", np.uint16), ("count", np.uint8)):
+        if rim is not None:
+            values = getattr(rim, name)
+            if values.dtype != dtype or values.shape != shape:
+                raise ValueError(
+                    f"rim.{name} is {values.dtype} {values.shape}; expected "
+                    f"{np.dtype(dtype)} {shape}"
+                )
+
+
+def _sum_over_runs(
+    runs: ConnectedRuns, window: PixelWindow, values: Uint8Array | Uint16Array | None
+) -> Int64Array:
+    """Sum of a raster over each group's pixels, int64; zeros without a raster."""
+    if values is None:
+        return np.zeros(len(runs.run_offsets) - 1, np.int64)
+    sums: Int64Array = _add_up_runs(
+        runs.run_row - np.int32(window.row_off),
+        runs.run_start - np.int32(window.col_off),
+        runs.run_end - np.int32(window.col_off),
+        runs.run_offsets,
+        np.require(values, requirements=["C", "W"]),
+    )
+    return sums
+
+
+@numba.njit(cache=True, nogil=True)
+def _add_up_runs(
+    row: Int32Array,
+    start: Int32Array,
+    end: Int32Array,
+    run_offsets: Int64Array,
+    values: Uint16Array,
+) -> Int64Array:
+    sums = np.zeros(len(run_offsets) - 1, np.int64)
+    for i in range(len(sums)):
+        for r in range(run_offsets[i], run_offsets[i + 1]):
+            line = values[row[r]]
+            for col in range(start[r], end[r]):
+                sums[i] += np.int64(line[col])
+    return sums
 
 
 def _scan_strips(

@@ -31,6 +31,8 @@ _INSTANCE_COLUMNS = {
     "run_lengths": _INT32_LIST,
     "num_pixels": pa.int64(),
     "probability_sum": pa.int64(),
+    "rim_sum": pa.int64(),
+    "rim_count": pa.int64(),
     "image_index": _INT32_LIST,
     "image_pixels": _INT64_LIST,
 }
@@ -72,6 +74,8 @@ def instances_from_table(table: pa.Table) -> Instances:
         run_offsets=run_offsets,
         num_pixels=_numbers(table["num_pixels"]),
         probability_sum=_numbers(table["probability_sum"]),
+        rim_sum=_numbers(table["rim_sum"]),
+        rim_count=_numbers(table["rim_count"]),
         image_offsets=image_offsets,
         image_index=image_index.copy(),
         image_pixels=image_pixels.copy(),
@@ -136,6 +140,8 @@ def _instance_arrays(instances: Instances) -> list[pa.Array]:
         _list_array(runs, instances.run_end - instances.run_start, _INT32_LIST),
         pa.array(instances.num_pixels),
         pa.array(instances.probability_sum),
+        pa.array(instances.rim_sum),
+        pa.array(instances.rim_count),
         _list_array(images, instances.image_index, _INT32_LIST),
         _list_array(images, instances.image_pixels, _INT64_LIST),
     ]

@@ -31,6 +31,9 @@ class Instances:
         run_offsets: instance i owns runs run_offsets[i]:run_offsets[i + 1]; int64, shape (n + 1,).
         num_pixels: pixels of each instance, int64, shape (n,).
         probability_sum: sum of the uint8 probability over the pixels, int64, shape (n,).
+        rim_sum: sum of `geo.rim.Rim.total` over the pixels, int64, shape (n,); 0 where no rim was
+            asked for.
+        rim_count: sum of `geo.rim.Rim.count`, likewise.
         image_offsets: instance i owns image counts image_offsets[i]:image_offsets[i + 1]; int64.
         image_index: index of the image that the pixels came from, int32, ascending per instance.
         image_pixels: number of pixels from that image, int64.
@@ -42,6 +45,8 @@ class Instances:
     run_offsets: Int64Array
     num_pixels: Int64Array
     probability_sum: Int64Array
+    rim_sum: Int64Array
+    rim_count: Int64Array
     image_offsets: Int64Array
     image_index: Int32Array
     image_pixels: Int64Array
@@ -61,6 +66,8 @@ class Instances:
             run_offsets=zero,
             num_pixels=none64,
             probability_sum=none64,
+            rim_sum=none64,
+            rim_count=none64,
             image_offsets=zero,
             image_index=none32,
             image_pixels=none64,
@@ -102,6 +109,8 @@ class Instances:
             run_offsets=run_offsets,
             num_pixels=self.num_pixels[chosen],
             probability_sum=self.probability_sum[chosen],
+            rim_sum=self.rim_sum[chosen],
+            rim_count=self.rim_count[chosen],
             image_offsets=image_offsets,
             image_index=self.image_index[images],
             image_pixels=self.image_pixels[images],
@@ -136,6 +145,8 @@ def concat_instances(parts: Sequence[Instances]) -> Instances:
         run_offsets=_concat_offsets([part.run_offsets for part in parts]),
         num_pixels=np.concatenate([part.num_pixels for part in parts]),
         probability_sum=np.concatenate([part.probability_sum for part in parts]),
+        rim_sum=np.concatenate([part.rim_sum for part in parts]),
+        rim_count=np.concatenate([part.rim_count for part in parts]),
         image_offsets=_concat_offsets([part.image_offsets for part in parts]),
         image_index=np.concatenate([part.image_index for part in parts]),
         image_pixels=np.concatenate([part.image_pixels for part in parts]),

@@ -244,6 +244,8 @@ def _merge_touching(instances: Instances) -> tuple[Instances, Int64Array]:
         run_offsets=runs.run_offsets,
         num_pixels=runs.sum_nodes(instances.num_pixels),
         probability_sum=runs.sum_nodes(instances.probability_sum),
+        rim_sum=runs.sum_nodes(instances.rim_sum),
+        rim_count=runs.sum_nodes(instances.rim_count),
         image_offsets=image_offsets,
         image_index=image_index,
         image_pixels=image_pixels,

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from geo.atomic_files import write_atomically
+from geo.rim import CONFIDENCES, Confidence
 from model.bundle_file import METADATA_KEY, read_bytes, read_header
 from model.errors import BundleError, ModelError
 from model.unet import NetworkConfig, build_network
@@ -60,6 +61,9 @@ class BundleMeta:
     valley_depth: float = 0.0
     """Neighbours are cut apart where the probability falls by this much between them
     (`geo.watershed`); the threshold may then be low. 0: nothing is cut."""
+    confidence: Confidence = "mean"
+    """Of a footprint, before calibration. `mean`: of the probability inside. `contrast`: that times
+    one minus the mean just outside (`geo.rim`)."""
     window_px: int = 1024
     """Recommended side of a core."""
     margin_px: int = 128
@@ -81,6 +85,10 @@ class BundleMeta:
             raise ValueError(f"threshold = {self.threshold}; expected between 0 and 1")
         if not 0.0 <= self.valley_depth < 1.0:
             raise ValueError(f"valley_depth = {self.valley_depth}; expected 0 to below 1")
+        if self.confidence not in CONFIDENCES:
+            raise ValueError(
+                f"confidence = {self.confidence!r}; expected one of {', '.join(CONFIDENCES)}"
+            )
         if not 0 <= self.erosion_px <= 100:
             raise ValueError(f"erosion_px = {self.erosion_px}; expected 0 to 100")
         check_window(self.window_px, self.margin_px, self.network.stride_px)

@@ -6,15 +6,18 @@ pixel's fate does not depend on the tile that asks, nor on which other cores it 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from geo.pixel_window import PixelWindow
+from geo.rim import Rim, find_rim
 from geo.watershed import cut_valleys
 
 UInt8Array = npt.NDArray[np.uint8]
 UInt16Array = npt.NDArray[np.uint16]
+Level = TypeVar("Level", np.uint8, np.uint16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,29 +46,54 @@ def join_cores(cores: Sequence[CoreProbability], shape: tuple[int, int]) -> UInt
         cores: those of a tile, once each.
         shape: (height, width) of the tile.
     """
-    return _paste([(part.core, part.values, part.reach_px) for part in cores], shape)
+    parts = [(part.core, part.values, part.reach_px) for part in cores]
+    return _paste(parts, np.zeros(shape, np.uint8))
 
 
-def cut_cores(
-    cores: Sequence[CoreProbability], shape: tuple[int, int], *, floor: int, depth: int
-) -> UInt8Array:
-    """A tile's probability with neighbours apart, see `geo.watershed.cut_valleys`.
+def cut_cores(cores: Sequence[CoreProbability], *, floor: int, depth: int) -> list[CoreProbability]:
+    """Cores with neighbours apart, see `geo.watershed.cut_valleys`.
 
     Args:
         cores: those of a tile, once each.
-        shape: (height, width) of the tile.
         floor: least probability of a building pixel, 1 to 255.
         depth: fall of the probability between neighbours, 1 to 255.
 
     Returns:
-        uint8: `floor - 1` between neighbours, else as `join_cores` has it.
+        The same cores, with `floor - 1` between neighbours.
     """
-    return _paste(
-        [
-            (part.core, cut_valleys(part.values, floor=floor, depth=depth), part.reach_px)
-            for part in cores
-        ],
-        shape,
+    return [
+        CoreProbability(part.core, cut_valleys(part.values, floor=floor, depth=depth))
+        for part in cores
+    ]
+
+
+def join_rims(
+    cores: Sequence[CoreProbability],
+    cut: Sequence[CoreProbability],
+    shape: tuple[int, int],
+    *,
+    floor: int,
+) -> Rim:
+    """What lies just outside a tile's buildings, each core as its own window sees it.
+
+    Args:
+        cores: those of a tile, once each, with at least one pixel around; without, pixels beyond
+            the core are not counted.
+        cut: the same, with neighbours apart.
+        shape: (height, width) of the tile.
+        floor: least probability of a building pixel, 1 to 255.
+    """
+    totals, counts = [], []
+    for part, other in zip(cores, cut, strict=True):
+        # One pixel around a core is all that its rim depends on.
+        reach = min(part.reach_px, 1)
+        rest = part.reach_px - reach
+        seen = np.s_[rest : len(part.values) - rest, rest : len(part.values) - rest]
+        rim = find_rim(part.values[seen], other.values[seen] >= floor)
+        totals.append((part.core, rim.total, reach))
+        counts.append((part.core, rim.count, reach))
+    return Rim(
+        _paste(totals, np.zeros(shape, np.uint16)), _paste(counts, np.zeros(shape, np.uint8))
     )
 
 
@@ -99,9 +127,8 @@ def mean_of_layers(
 
 
 def _paste(
-    parts: Sequence[tuple[PixelWindow, UInt8Array, int]], shape: tuple[int, int]
-) -> UInt8Array:
-    joined = np.zeros(shape, np.uint8)
+    parts: Sequence[tuple[PixelWindow, npt.NDArray[Level], int]], joined: npt.NDArray[Level]
+) -> npt.NDArray[Level]:
     for core, values, reach in parts:
         side = len(values) - reach
         joined[core.row_off : core.row_end, core.col_off : core.col_end] = values[

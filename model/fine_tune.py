@@ -139,6 +139,7 @@ def fine_tune(
         # A few labels say little of the threshold: it stays.
         validation_thresholds=(bundle.meta.threshold,),
         valley_depth=bundle.meta.valley_depth,
+        confidence=bundle.meta.confidence,
         gsd_m=gsd_m,
         seed=options.seed,
     )

@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from geo.rim import Confidence, contrast, find_rim
+
 UInt8Array = npt.NDArray[np.uint8]
 Int32Array = npt.NDArray[np.int32]
 Float32Array = npt.NDArray[np.float32]
@@ -78,6 +80,7 @@ def match_masks(
     grow_px: int,
     threshold: float,
     valley_depth: float = 0.0,
+    confidence: Confidence = "mean",
 ) -> MaskMatches:
     """The components of a probability against reference instances.
 
@@ -89,12 +92,14 @@ def match_masks(
         grow_px: by how much each component is grown, by a square, alone.
         threshold: probability from which a pixel is building.
         valley_depth: fall of the probability between neighbours that are cut apart; 0: none are.
+        confidence: what components are ranked by, see `model.bundle`.
     """
     counted = _counted_ids(ids, known)
     is_counted_id = np.zeros(int(ids.max()) + 1, np.bool_)
     is_counted_id[counted] = True
     components = _label(probability, threshold, valley_depth)
-    found = _detect(components, probability, ids, known, is_counted_id, grow_px)
+    certain = _confidence(components, probability, confidence)
+    found = _detect(components, certain, ids, known, is_counted_id, grow_px)
     order = np.argsort(-found.confidence, kind="stable")
     is_hit = np.zeros(len(order), np.bool_)
     taken: set[int] = set()
@@ -132,7 +137,7 @@ def _label(
         # Here: a machine that only trains may lack numba (see `model.training.train`).
         from geo.watershed import cut_valleys
 
-        levels = np.round(255.0 * np.nan_to_num(probability)).astype(np.uint8)
+        levels = _levels(probability)
         floor, depth = max(round(255 * threshold), 1), max(round(255 * valley_depth), 1)
         mask = (cut_valleys(levels, floor=floor, depth=depth) >= floor).astype(np.uint8)
     else:
@@ -141,9 +146,29 @@ def _label(
     return np.asarray(labels, np.int32), np.asarray(stats, np.int32)
 
 
-def _detect(
+def _confidence(
     components: tuple[Int32Array, Int32Array],
     probability: Float32Array,
+    kind: Confidence,
+) -> Float64Array:
+    """Of each component, as `pipeline.finish` has it before calibration."""
+    labels, stats = components
+    num = len(stats)
+    inside = np.bincount(labels.ravel(), probability.ravel(), num)[1:] / stats[1:, 4]
+    if kind == "mean":
+        return np.asarray(inside)
+    rim = find_rim(_levels(probability), labels > 0)
+    sums = [np.bincount(labels.ravel(), part.ravel(), num)[1:] for part in (rim.total, rim.count)]
+    return contrast(inside, sums[0].astype(np.int64), sums[1].astype(np.int64))
+
+
+def _levels(probability: Float32Array) -> UInt8Array:
+    return np.asarray(np.round(255.0 * np.nan_to_num(probability)), np.uint8)
+
+
+def _detect(
+    components: tuple[Int32Array, Int32Array],
+    confidence: Float64Array,
     ids: Int32Array,
     known: BoolArray,
     is_counted_id: BoolArray,
@@ -151,7 +176,6 @@ def _detect(
 ) -> _Detections:
     labels, stats = components
     num = len(stats) - 1
-    confidence = np.bincount(labels.ravel(), probability.ravel(), num + 1)[1:] / stats[1:, 4]
     total = np.bincount(ids.ravel())
     # Ground and references that are not counted neither help nor harm.
     is_scored = is_counted_id.copy()

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from geo.pixel_window import PixelWindow
-from model.bundle import Bundle, load_bundle
+from model.bundle import Bundle, BundleMeta, load_bundle
 from model.cores import CoreProbability, join_cores
 from model.devices import (
     DTYPES,
@@ -136,7 +136,7 @@ class Segmenter:
             self.precision = pick_precision(config.precision, self.device)
         # Where neighbours are cut apart the window is looked at beyond its core, as far as the
         # network still knows what it says: half of the margin.
-        self.reach_px = self.margin_px // 2 if meta.valley_depth > 0 else 0
+        self.reach_px = self._needed_reach(meta)
         self.config = config
         self.stats = SegmentStats(
             batch_size=config.batch_size or default_batch_size(self.device, self._input_px)
@@ -236,6 +236,12 @@ class Segmenter:
         first, side = self.margin_px - self.reach_px, self.window_px + 2 * self.reach_px
         row, col = core.row_off + first, core.col_off + first
         return slice(row, row + side), slice(col, col + side)
+
+    def _needed_reach(self, meta: BundleMeta) -> int:
+        if meta.valley_depth > 0:
+            return self.margin_px // 2
+        # The rim of a core's last pixels lies beyond it.
+        return min(self.margin_px, 1) if meta.confidence == "contrast" else 0
 
     @property
     def _inner(self) -> slice:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+from geo.rim import Confidence
 from model.chips import ChipConfig, Strength
 from model.losses import LossConfig
 from model.mixup import MixupConfig
@@ -164,6 +165,8 @@ class TrainConfig:
     valley_depth: float = 0.35
     """Neighbours are cut apart where the probability falls by this much between them; 0: nowhere.
     It becomes the bundle's. See `geo.watershed`; 0.3 and 0.4 score alike."""
+    confidence: Confidence = "contrast"
+    """How footprints are ranked in validation, and the bundle's; see `model.bundle`."""
     gsd_m: float = 0.3
     """Pixel size that the bundle recommends."""
     precision: Literal["bf16-mixed", "32-true", "16-mixed"] = "bf16-mixed"

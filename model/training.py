@@ -269,6 +269,7 @@ def _export(config: TrainConfig, folder: Path, threshold: float, facts: Mapping[
         gsd_m=config.gsd_m,
         threshold=threshold,
         valley_depth=config.valley_depth,
+        confidence=config.confidence,
         erosion_px=config.targets.erosion_px,
         provenance=dict(facts),
     )

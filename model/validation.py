@@ -126,6 +126,7 @@ def match_place(
             grow_px=grow_px,
             threshold=threshold,
             valley_depth=config.valley_depth,
+            confidence=config.confidence,
         )
         for threshold in config.validation_thresholds
     ]
@@ -165,7 +166,7 @@ def score_bundle(
     """Mean instance AP50 of a bundle on places, at the best of some thresholds.
 
     Args:
-        bundle: of three bands; its `valley_depth` counts, its threshold does not.
+        bundle: of three bands; its threshold is not used.
         places: held out from its training.
         gsd_m: pixel sizes in metres.
         thresholds: of the probability.
@@ -181,6 +182,7 @@ def score_bundle(
         validation_gsd_m=tuple(gsd_m),
         validation_thresholds=tuple(thresholds),
         valley_depth=meta.valley_depth,
+        confidence=meta.confidence,
     )
     network = bundle.build().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return best_mean(score_sources(network, config, places), config.validation_thresholds)

@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from geo.components import find_instances
 from geo.geoparquet_reader import read_shards
 from geo.grid import Tile, unwrap_longitude, window_bounds_lonlat
 from geo.instances import Instances
@@ -23,10 +22,10 @@ from pipeline.spec import JobSpec
 from pipeline.tile_store import TileStore
 from pipeline.tile_work import (
     ProfileShelf,
+    find_tile_instances,
     make_task,
     read_layers,
     segment_layers,
-    traced_probability,
 )
 
 
@@ -48,9 +47,7 @@ def explain_tile(spec: JobSpec, out: Path, tile: Tile, path: Path) -> dict[str, 
     layers = read_layers(spec, shelf, task)
     done = segment_layers(spec, segmenter, layers)
     window = task.window
-    instances = find_instances(
-        traced_probability(spec, done), threshold=spec.bundle.threshold_uint8, window=window
-    )
+    instances = find_tile_instances(spec, done)
     cut = is_open(instances, tile.window)
     outlines, footprints = _final_outlines(spec, out, tile, window)
     if layers.rasters and window.width:

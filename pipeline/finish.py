@@ -20,6 +20,7 @@ from geo.footprints import calibrate, filter_footprints, footprint_table
 from geo.grow import grow_instances
 from geo.instances import Instances, concat_instances
 from geo.lonlat import to_lonlat
+from geo.rim import contrast
 from geo.trace import trace_outlines
 from pipeline.counters import count
 from pipeline.merge import load_merged, with_job_images
@@ -136,7 +137,7 @@ def finish_instances(
     table = footprint_table(
         polygons,
         ids=footprint_ids(spec.grid(zone), instances.first_pixels()),
-        confidence=calibrate(raw_confidence(instances), spec.bundle.calibration),
+        confidence=calibrate(raw_confidence(spec, instances), spec.bundle.calibration),
         model_id=spec.model_id,
         **_image_columns(spec, main_images(instances)),
     )
@@ -144,9 +145,12 @@ def finish_instances(
     return kept, {**counts, "dropped_collapsed": int(np.count_nonzero(~is_usable))}
 
 
-def raw_confidence(instances: Instances) -> npt.NDArray[np.float64]:
-    """Mean probability over each instance's pixels, in [0, 1]."""
-    return instances.probability_sum / (255.0 * instances.num_pixels)
+def raw_confidence(spec: JobSpec, instances: Instances) -> npt.NDArray[np.float64]:
+    """Confidence of each instance before calibration, in [0, 1], as the bundle says."""
+    inside = instances.probability_sum / (255.0 * instances.num_pixels)
+    if spec.bundle.confidence == "mean":
+        return np.asarray(inside)
+    return contrast(inside, instances.rim_sum, instances.rim_count)
 
 
 def main_images(instances: Instances) -> npt.NDArray[np.int64]:

@@ -63,7 +63,7 @@ def find_footprints(spec: JobSpec, segmenter: Segmenter) -> PlaceFootprints:
     raw: dict[str, float] = {}
     for zone, found in instances.items():
         ids = footprint_ids(spec.grid(zone), found.first_pixels())
-        raw.update(zip(ids.to_pylist(), raw_confidence(found).tolist(), strict=True))
+        raw.update(zip(ids.to_pylist(), raw_confidence(spec, found).tolist(), strict=True))
         tables.append(finish_instances(spec, zone, found)[0])
     table = _resolve(spec, tables)
     confidence = np.array([raw[name] for name in table["id"].to_pylist()], np.float64)

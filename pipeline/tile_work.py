@@ -17,13 +17,13 @@ from geo.instances import Instances
 from geo.pixel_window import PixelWindow
 from geo.rasters import TileRaster, TileReader
 from geo.seams import Pieces, split_cell
-from model.cores import CoreProbability, cut_cores, join_cores, mean_of_layers
+from model.cores import CoreProbability, cut_cores, join_cores, join_rims, mean_of_layers
 from model.segment import Segmenter
 from pipeline.cover import Cover
 from pipeline.spec import JobSpec
 from pipeline.tile_store import TileResult, TileStore
 
-TILE_FORMAT = 2
+TILE_FORMAT = 3
 """Raise it when reading, segmenting or tracing changes what a stored tile holds."""
 
 UInt8Array = npt.NDArray[np.uint8]
@@ -217,25 +217,28 @@ def segment_layers(spec: JobSpec, segmenter: Segmenter, layers: TileLayers) -> T
     )
 
 
-def traced_probability(spec: JobSpec, done: TileProbability) -> UInt8Array:
-    """What is thresholded: the probability, with neighbours apart where the bundle says so."""
-    depth = spec.bundle.valley_depth_uint8
-    if depth == 0:
-        return done.probability
-    return cut_cores(done.cores, done.shape, floor=spec.bundle.threshold_uint8, depth=depth)
+def find_tile_instances(spec: JobSpec, done: TileProbability) -> Instances:
+    """Threshold and label a tile, with neighbours apart where the bundle says so."""
+    floor, depth = spec.bundle.threshold_uint8, spec.bundle.valley_depth_uint8
+    cut = cut_cores(done.cores, floor=floor, depth=depth) if depth else done.cores
+    rim = None
+    if spec.bundle.confidence == "contrast":
+        rim = join_rims(done.cores, cut, done.shape, floor=floor)
+    return find_instances(
+        join_cores(cut, done.shape),
+        threshold=floor,
+        window=done.task.window,
+        image_index=done.image_index,
+        rim=rim,
+    )
 
 
 def trace_tile(spec: JobSpec, done: TileProbability) -> TileResult:
-    """Threshold and label a tile; leave out what is larger than any building."""
+    """The instances of a tile; what is larger than any building is left out."""
     task = done.task
     if done.num_pixels_valid == 0:
         return TileResult(status="nodata", whole=Instances.empty(), pieces=Pieces.empty())
-    instances = find_instances(
-        traced_probability(spec, done),
-        threshold=spec.bundle.threshold_uint8,
-        window=task.window,
-        image_index=done.image_index,
-    )
+    instances = find_tile_instances(spec, done)
     level = split_cell(instances, task.tile.window, spec.max_extent_px)
     return TileResult(
         status="ok" if len(instances) else "empty",

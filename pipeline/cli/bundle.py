@@ -143,6 +143,12 @@ def _per_band(values: tuple[float, ...], num_bands: int) -> tuple[float, ...]:
     default=None,
     help="Neighbours are cut apart where the probability falls by this much; 0: nowhere.",
 )
+@click.option(
+    "--confidence",
+    type=click.Choice(["mean", "contrast"]),
+    default=None,
+    help="Mean of the probability inside, or that times one minus the mean just outside.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace OUT where it exists.")
 def change_bundle(path: Path, out: Path, overwrite: bool, **options: Any) -> None:
     """Write BUNDLE with other settings as OUT; what is not named stays.
@@ -157,7 +163,9 @@ def change_bundle(path: Path, out: Path, overwrite: bool, **options: Any) -> Non
         raise click.ClickException(f"{out} exists; choose another name or add --overwrite")
     changes = {key: value for key, value in options.items() if value is not None}
     if not changes:
-        raise click.ClickException("nothing to change; give --name, --threshold or --valley-depth")
+        raise click.ClickException(
+            "nothing to change; give --name, --threshold, --valley-depth or --confidence"
+        )
     try:
         bundle = load_bundle(path)
         if set(changes) - {"name"} and bundle.meta.calibration:

@@ -20,6 +20,7 @@ from mask_drawings import (
 from geo import components
 from geo.components import exceeds_extent, find_instances, split_oversize
 from geo.pixel_window import PixelWindow
+from geo.rim import Rim
 
 
 @settings(deadline=None, max_examples=150)
@@ -34,7 +35,13 @@ def test_instances_equal_opencv_components(mask, seed, row_off, col_off):
     probability = probability_of(mask, rng)
     images = rng.integers(0, 4, mask.shape).astype(np.uint16) * 1000
     window = window_of(mask, row_off, col_off)
-    found = find_instances(probability, threshold=THRESHOLD, window=window, image_index=images)
+    rim = Rim(
+        rng.integers(0, 1021, mask.shape).astype(np.uint16),
+        rng.integers(0, 5, mask.shape).astype(np.uint8),
+    )
+    found = find_instances(
+        probability, threshold=THRESHOLD, window=window, image_index=images, rim=rim
+    )
     assert_invariants(found)
 
     num, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=4)
@@ -47,6 +54,8 @@ def test_instances_equal_opencv_components(mask, seed, row_off, col_off):
         pixels = raster == index + 1
         assert found.num_pixels[index] == pixels.sum()
         assert found.probability_sum[index] == probability[pixels].sum()
+        assert found.rim_sum[index] == rim.total[pixels].sum()
+        assert found.rim_count[index] == rim.count[pixels].sum()
         span = slice(found.image_offsets[index], found.image_offsets[index + 1])
         expected = np.unique(images[pixels], return_counts=True)
         np.testing.assert_array_equal(found.image_index[span], expected[0])
@@ -151,6 +160,10 @@ def test_a_long_comb_joins_late():
         ({"probability": np.zeros((4, 5), np.uint8)}, r"expected uint8 \(4, 4\)"),
         ({"image_index": np.zeros((4, 4), np.uint8)}, "image_index is uint8"),
         ({"image_index": np.zeros((3, 4), np.uint16)}, r"expected uint16 \(4, 4\)"),
+        (
+            {"rim": Rim(np.zeros((4, 4), np.uint16), np.zeros((3, 4), np.uint8))},
+            r"rim.count is uint8 \(3, 4\); expected uint8 \(4, 4\)",
+        ),
     ],
 )
 def test_wrong_input_is_named(change, message):

@@ -20,6 +20,7 @@ from geo.instance_tables import (
     pieces_to_table,
 )
 from geo.instances import Instances
+from geo.rim import Rim
 from geo.seams import OversizeReport, Pieces, split_cell
 from geo.trace import trace_outlines
 
@@ -31,6 +32,10 @@ def find(mask, seed=0, row_off=-30, col_off=900_000):
         threshold=THRESHOLD,
         window=window_of(mask, row_off, col_off),
         image_index=rng.integers(0, 3, mask.shape).astype(np.uint16),
+        rim=Rim(
+            rng.integers(0, 1021, mask.shape).astype(np.uint16),
+            rng.integers(0, 5, mask.shape).astype(np.uint8),
+        ),
     )
 
 

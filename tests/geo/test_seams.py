@@ -23,6 +23,7 @@ from geo.errors import GeometryError
 from geo.instance_tables import pieces_from_table, pieces_to_table
 from geo.instances import Instances, concat_instances
 from geo.pixel_window import PixelWindow
+from geo.rim import Rim, find_rim
 from geo.seams import (
     OversizeReport,
     Pieces,
@@ -46,6 +47,7 @@ class Mosaic:
         rng = np.random.default_rng(seed)
         self.probability = probability_of(mask, rng)
         self.images = rng.integers(0, 3, mask.shape).astype(np.uint16)
+        self.rim = find_rim(self.probability, self.probability >= THRESHOLD)
         self.window = PixelWindow(col_off, row_off, mask.shape[1], mask.shape[0])
 
     def find(self, window=None):
@@ -64,6 +66,7 @@ class Mosaic:
             threshold=THRESHOLD,
             window=window,
             image_index=np.pad(self.images, pad)[place],
+            rim=Rim(np.pad(self.rim.total, pad)[place], np.pad(self.rim.count, pad)[place]),
         )
 
     def tiles(self, tile_px):

@@ -185,6 +185,8 @@ def test_pieces_that_were_not_merged_are_refused(rows, starts, ends):
         run_offsets=np.array([0, 2]),
         num_pixels=pixels,
         probability_sum=pixels * 200,
+        rim_sum=pixels,
+        rim_count=pixels,
         image_offsets=np.array([0, 1]),
         image_index=np.zeros(1, np.int32),
         image_pixels=pixels,

@@ -10,9 +10,10 @@ from random_bundles import save_random_unet
 from scipy import ndimage
 
 from geo.pixel_window import PixelWindow
+from geo.rim import Rim, find_rim
 from geo.watershed import cut_valleys
 from model.bundle import load_bundle, save_bundle
-from model.cores import CoreProbability, cut_cores, join_cores, mean_of_layers
+from model.cores import CoreProbability, cut_cores, join_cores, join_rims, mean_of_layers
 from model.segment import Segmenter
 from model.unet import NetworkConfig
 
@@ -51,7 +52,8 @@ def cut(segmenter: Segmenter, pixels: np.ndarray, valid: np.ndarray) -> np.ndarr
     meta = segmenter.bundle.meta
     shape = (valid.shape[0] - 2 * segmenter.margin_px, valid.shape[1] - 2 * segmenter.margin_px)
     cores = segmenter.segment_cores(pixels, valid)
-    return cut_cores(cores, shape, floor=meta.threshold_uint8, depth=meta.valley_depth_uint8)
+    parts = cut_cores(cores, floor=meta.threshold_uint8, depth=meta.valley_depth_uint8)
+    return join_cores(parts, shape)
 
 
 def town(num_rows: int, num_cols: int) -> tuple[np.ndarray, np.ndarray]:
@@ -98,6 +100,37 @@ def test_tiles_agree(cutting_path: Path) -> None:
     np.testing.assert_array_equal(np.hstack([west, east]), whole)
 
 
+def test_rims_of_tiles_agree(bundle_path: Path, cutting_path: Path) -> None:
+    pixels, valid = town(2, 3)
+    end = WINDOW_PX + 2 * MARGIN_PX
+    plain = load_bundle(bundle_path)
+    path = bundle_path.with_name("contrast.safetensors")
+    meta = dataclasses.replace(plain.meta, confidence="contrast")
+    save_bundle(path, meta, plain.state_dict)
+    for bundle, reach in ((cutting_path, REACH_PX), (path, 1)):
+        segmenter = Segmenter.load(bundle, precision="fp32", batch_size=2)
+        assert segmenter.reach_px == reach
+
+        def rim(columns: slice, segmenter: Segmenter = segmenter) -> Rim:
+            cores = segmenter.segment_cores(pixels[:, :, columns], valid[:, columns])
+            cut = cut_cores(cores, floor=51, depth=26) if segmenter.reach_px > 1 else cores
+            width = pixels[:, :, columns].shape[2] - 2 * MARGIN_PX
+            return join_rims(cores, cut, (2 * WINDOW_PX, width), floor=51)
+
+        whole, west, east = (rim(part) for part in np.s_[:, :end, WINDOW_PX:])
+        for name in ("total", "count"):
+            parts = [getattr(side, name) for side in (west, east)]
+            np.testing.assert_array_equal(np.hstack(parts), getattr(whole, name))
+    # Where every window says the same of a pixel, cores side by side are the whole.
+    levels = np.random.default_rng(0).integers(0, 256, (18, 34)).astype(np.uint8)
+    cores = [
+        CoreProbability(PixelWindow(col, 0, 16, 16), levels[:, col : col + 18]) for col in (0, 16)
+    ]
+    found, wanted = join_rims(cores, cores, (16, 32), floor=128), find_rim(levels, levels >= 128)
+    np.testing.assert_array_equal(found.total, wanted.total[1:-1, 1:-1])
+    np.testing.assert_array_equal(found.count, wanted.count[1:-1, 1:-1])
+
+
 def test_without_a_margin(bundle_path: Path, cutting_path: Path) -> None:
     pixels = synthetic.draw_town(WINDOW_PX, WINDOW_PX).pixels
     valid = np.ones(pixels.shape[1:], bool)
@@ -116,7 +149,7 @@ def test_several_images_are_averaged_first() -> None:
     layers = [[(CoreProbability(core, values), everywhere)] for values in (one, two)]
     mean = mean_of_layers(layers)
     assert np.unique(join_cores(mean, (8, 8))).tolist() == [140, 240]
-    found = cut_cores(mean, (8, 8), floor=51, depth=89)
+    found = join_cores(cut_cores(mean, floor=51, depth=89), (8, 8))
     assert ndimage.label(found >= 51)[1] == 2
     assert (found == 50).sum() == 8
 

@@ -5,6 +5,9 @@ import math
 import numpy as np
 import pytest
 
+from geo.components import find_instances
+from geo.pixel_window import PixelWindow
+from geo.rim import contrast, find_rim
 from model.mask_scores import MaskMatches, match_masks, pooled_ap50
 
 
@@ -106,3 +109,25 @@ def test_splits_and_merges_are_counted() -> None:
     assert found.num_references == 8
     whole = matches(0.9 * (ids > 0), ids, known)
     assert (whole.num_splits, whole.num_merges) == (0, 0)
+
+
+def test_contrast_is_that_of_the_main_job() -> None:
+    ids, known = town()
+    rng = np.random.default_rng(3)
+    levels = np.where(ids > 0, rng.integers(128, 256, ids.shape), rng.integers(0, 128, ids.shape))
+    levels = levels.astype(np.uint8)
+    found = match_masks(
+        (levels / 255.0).astype(np.float32),
+        ids,
+        known,
+        grow_px=0,
+        threshold=128 / 255,
+        confidence="contrast",
+    )
+    window = PixelWindow(0, 0, ids.shape[1], ids.shape[0])
+    rim = find_rim(levels, levels >= 128)
+    wanted = find_instances(levels, threshold=128, window=window, rim=rim)
+    inside = wanted.probability_sum / (255.0 * wanted.num_pixels)
+    certain = contrast(inside, wanted.rim_sum, wanted.rim_count)
+    np.testing.assert_allclose(found.confidence, np.sort(certain)[::-1], rtol=1e-6)
+    assert found.confidence.max() < inside.min() < 0.8
