@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from geo.pixel_window import PixelWindow
 from geo.watershed import cut_valleys
-from model.cores import CoreProbability, cut_cores
+from model.cores import CoreProbability, cut_cores, join_cores
 
 Levels = npt.NDArray[np.uint8]
 REACHES_PX = (0, 16, 32, 64, 128, 256)
@@ -66,7 +66,7 @@ def cut_by_core(levels: Levels, side: int, reach: int, floor: int, depth: int) -
         for col in range(0, width, side)
     ]
     shape = (-(-height // side) * side, -(-width // side) * side)
-    return cut_cores(cores, shape, floor=floor, depth=depth)[:height, :width]
+    return join_cores(cut_cores(cores, floor=floor, depth=depth), shape)[:height, :width]
 
 
 def count_equal(one: Levels, other: Levels, floor: int) -> tuple[int, int]:

@@ -12,9 +12,9 @@ def grow_instances(instances: Instances, radius_px: int) -> Instances:
     """Dilate each instance by a square of (2 radius_px + 1) pixels, alone.
 
     Grown instances may overlap each other: nothing but the instance itself decides its shape. On
-    pixel outlines the square is the mitred offset. The order, `num_pixels`, `probability_sum` and
-    the image counts stay those of the input. So the result need not be sorted by first pixel, and
-    ids and confidences are taken from the input.
+    pixel outlines the square is the mitred offset. The order, `num_pixels`, the sums of
+    probability and rim and the image counts stay those of the input. So the result need not be
+    sorted by first pixel, and ids and confidences are taken from the input.
 
     Works on runs: the union with itself, shifted down by as many rows as it already spans, doubles
     the height of the square, so that ceil(log2(2 radius_px + 1)) linear passes do.

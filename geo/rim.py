@@ -24,7 +24,7 @@ CONFIDENCES: tuple[Confidence, ...] = ("mean", "contrast")
 
 @dataclass(frozen=True, slots=True)
 class Rim:
-    """Of each building pixel, its neighbours (4) that are no building pixels.
+    """Of each building pixel, those of its four neighbours that are no building pixels.
 
     Attributes:
         total: sum of their probabilities, uint16, shape (height, width); 0 on ground.
@@ -41,7 +41,7 @@ def find_rim(probability: UInt8Array, is_building: BoolArray) -> Rim:
     Args:
         probability: round(255 * probability), uint8, shape (height, width).
         is_building: the same shape; neighbours that are cut apart have ground between them here,
-            with the probability that it had before.
+            with the probability that it had before. Pixels without image data are ground, too.
     """
     height, width = probability.shape
     total = np.zeros((height, width), np.uint16)

@@ -10,7 +10,7 @@ served, and leave a line of pixels where they meet (Meyer, "Topographic distance
 lines", Signal Processing 38, 1994).
 
 Integers only, so that equal input gives equal bits on any machine. What is stored of a tile depends
-on this file: raise `pipeline.tile_work.TILE_FORMAT` when its results change.
+on this file: raise `pipeline.formats.TILE_FORMAT` when its results change.
 """
 
 import numba

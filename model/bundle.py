@@ -189,6 +189,14 @@ def cut_words(meta: BundleMeta) -> str:
     return f"cut where the probability falls by {meta.valley_depth:g}"
 
 
+def confidence_words(meta: BundleMeta) -> str:
+    """What confidence is, for reports."""
+    words = "mean probability inside"
+    if meta.confidence == "contrast":
+        words += " times one minus the mean just outside"
+    return f"{words}, calibrated" if meta.calibration else words
+
+
 @dataclass(frozen=True)
 class Bundle:
     """A checked bundle.

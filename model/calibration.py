@@ -1,7 +1,7 @@
 """Calibrated confidence: a footprint of confidence 0.8 is right eight times out of ten.
 
-"Right" means that it matches a reference at IoU 0.5. The raw confidence, a mean probability over
-pixels, says little about that: it knows nothing of neighbours merged and outlines cut short. A
+"Right" means that it matches a reference at IoU 0.5. The raw confidence, made of probabilities of
+pixels, says little about that: it knows little of neighbours merged and outlines cut short. A
 monotone curve from raw to calibrated mends the scale and leaves the order, and so average
 precision, as it is.
 

@@ -14,7 +14,6 @@ from model.chips import Chip, validation_windows
 from model.errors import TrainingError
 from model.places import Place
 from model.predict_chip import predict_chip
-from model.separation import building_probability
 from model.targets import make_targets
 from model.train_config import TargetConfig
 
@@ -96,7 +95,7 @@ def _judge(chip: Chip, place: Place, logits: Tensor, meta: BundleMeta, gsd_m: fl
     ids = torch.from_numpy(chip.ids)[None]
     target = make_targets(ids, meta.network.separation, **asdict(targets))[0, 0]
     loss = functional.binary_cross_entropy_with_logits(logits[0], target, reduction="none").numpy()
-    probability = building_probability(logits[None], meta.network.separation)[0].numpy()
+    probability = meta.network.probability(logits[None])[0].numpy()
     first = torch.sigmoid(logits[0]).numpy()
     is_building = target.numpy() > 0.5
     missed = chip.known & is_building & (first < 1.0 - _SURE)

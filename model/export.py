@@ -37,7 +37,8 @@ from model.exported import (
 )
 from model.folding import fold_batch_norms
 from model.masking import LayerMasking
-from model.separation import Separation, building_probability, num_channels
+from model.separation import num_channels
+from model.unet import NetworkConfig
 from model.windows import check_window
 
 MAX_DIFFERENCE = {"fp32": 1e-3, "bf16": 0.03}
@@ -67,14 +68,14 @@ class ProbabilityNetwork(nn.Module):
     Args:
         network: maps normalised images to logits; gets hooks.
         precision: number type of its layers.
-        separation: what its channels mean.
+        config: the network's.
     """
 
     def __init__(
-        self, network: nn.Module, precision: ExportPrecision, separation: Separation
+        self, network: nn.Module, precision: ExportPrecision, config: NetworkConfig
     ) -> None:
         super().__init__()
-        self._separation = separation
+        self._config = config
         self.dtype = DTYPES[precision]
         network = network.to(self.dtype)
         # mypy does not know this overload of Module.to.
@@ -87,12 +88,13 @@ class ProbabilityNetwork(nn.Module):
             # As the Segmenter does it, for the same bits; ONNX knows no memory formats.
             images = images.to(self.dtype).contiguous(memory_format=torch.channels_last)
             logits = self.network(images)
-        if logits.shape[1] != num_channels(self._separation):
+        separation = self._config.separation
+        if logits.shape[1] != num_channels(separation):
             raise ExportError(
                 f"the network has {logits.shape[1]} outputs, but separation = "
-                f"{self._separation!r} takes {num_channels(self._separation)}"
+                f"{separation!r} takes {num_channels(separation)}"
             )
-        return building_probability(logits, self._separation)
+        return self._config.probability(logits)
 
 
 def export_bundle(
@@ -205,7 +207,7 @@ def _facts(
 
 def _build(bundle: Bundle, precision: ExportPrecision) -> ProbabilityNetwork:
     folded, _ = fold_batch_norms(bundle.build())
-    return ProbabilityNetwork(folded, precision, bundle.meta.network.separation).eval()
+    return ProbabilityNetwork(folded, precision, bundle.meta.network).eval()
 
 
 def _example(facts: ExportFacts) -> tuple[Tensor, Tensor]:

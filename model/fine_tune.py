@@ -30,8 +30,9 @@ _CHECKPOINT_EVERY = 30
 _GSD_RANGE = (0.75, 1.35)
 # Ridges of roofs that are new to a network look like borders to it: they have to cost something.
 _INSIDE_WEIGHT = 3.0
-_KEPT_SHARE = 0.5
-_KEPT_SHARES = (0.0, 0.25, 0.5, 0.75)
+# The first is taken where nothing tells them apart.
+_KEPT_SHARES = (0.5, 0.25, 0.75, 0.0)
+_FITTED, _TUNED = "-fitted", "-tuned"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +73,21 @@ class FineTuneOptions:
         _schedule(self)
 
 
+@dataclass(frozen=True, kw_only=True)
+class FineTuneResult:
+    """What fine-tuning gave.
+
+    Attributes:
+        training: with the path of the result, and its AP50 on held out ground.
+        kept_share: share of the old weights in it.
+        old_ap50: of the old weights there; NaN where nothing is held out.
+    """
+
+    training: TrainResult
+    kept_share: float
+    old_ap50: float
+
+
 def fine_tune(
     bundle_path: Path,
     output: Path,
@@ -81,12 +97,13 @@ def fine_tune(
     labels: str = "{stem}.geojson",
     area: str | None = None,
     resume: bool = False,
-) -> tuple[TrainResult, ReadReport]:
+) -> tuple[FineTuneResult, ReadReport]:
     """Fit a bundle to labelled images.
 
     Args:
         bundle_path: where to start; its network, colours and erosion stay.
-        output: folder of the pack, logs and the new bundle, which is called after the old one.
+        output: folder of the pack, logs and two bundles called after the old one: NAME-fitted with
+            the fitted weights, and NAME-tuned with the result.
         options: how.
         images: files or patterns.
         labels: file of each image's polygons, relative to its folder; {stem} is the image's name.
@@ -94,7 +111,7 @@ def fine_tune(
         resume: go on from the last checkpoint in the output folder.
 
     Returns:
-        The training's result and what was read.
+        The result and what was read.
 
     Raises:
         BundleError: if the bundle cannot be used.
@@ -123,7 +140,7 @@ def fine_tune(
     config = TrainConfig(
         pack=str(pack),
         output=str(output),
-        name=f"{bundle.meta.name}-tuned",
+        name=f"{bundle.meta.name}{_FITTED}",
         network=bundle.meta.network,
         init=str(bundle_path),
         frozen_stages=options.frozen_stages,
@@ -150,28 +167,34 @@ def fine_tune(
 
 def _mix_with_old(
     old: Bundle, result: TrainResult, kept_share: float | None, held_out: Sequence[Place]
-) -> TrainResult:
-    """Write the fitted bundle again, between the old weights and its own."""
+) -> FineTuneResult:
+    """Write the bundle between the old weights and the fitted ones."""
     fitted = load_bundle(result.bundle)
-    if kept_share is not None:
-        shares: tuple[float, ...] = (kept_share,)
-    else:
-        shares = _KEPT_SHARES if held_out else (_KEPT_SHARE,)
-    best, best_ap50 = None, float("nan")
-    for share in shares:
+
+    def mixed(share: float) -> Bundle:
         _, state = average_bundles([fitted, old], (1.0 - share, share))
-        provenance = {**fitted.meta.provenance, "kept_share": share}
-        mixed = Bundle(dataclasses.replace(fitted.meta, provenance=provenance), state, sha256="")
-        ap50 = float("nan")
-        if held_out:
-            thresholds, gsd_m = (mixed.meta.threshold,), (mixed.meta.gsd_m,)
-            ap50 = score_bundle(mixed, held_out, gsd_m=gsd_m, thresholds=thresholds).ap50
-        # NaN, where there is nothing to score, loses every comparison.
-        if best is None or ap50 > best_ap50:
-            best, best_ap50 = mixed, ap50
-    assert best is not None
-    save_bundle(result.bundle, best.meta, best.state_dict)
-    return dataclasses.replace(result, best_ap50=best_ap50)
+        return Bundle(fitted.meta, state, sha256="")
+
+    def score(bundle: Bundle) -> float:
+        if not held_out:
+            return float("nan")
+        thresholds, gsd_m = (bundle.meta.threshold,), (bundle.meta.gsd_m,)
+        return score_bundle(bundle, held_out, gsd_m=gsd_m, thresholds=thresholds).ap50
+
+    shares = _KEPT_SHARES[:1] if kept_share is None and not held_out else _KEPT_SHARES
+    tried = (kept_share,) if kept_share is not None else shares
+    scores = [score(mixed(share)) for share in tried]
+    # NaN, where there is nothing to score, loses every comparison; of equals the first one wins.
+    best = max(range(len(tried)), key=lambda k: (scores[k] if scores[k] >= 0 else -1.0, -k))
+    share, ap50, old_ap50 = tried[best], scores[best], score(old)
+    known = {"kept_share": share, "validation_ap50": round(ap50, 4) if ap50 >= 0 else None}
+    provenance = {**fitted.meta.provenance, **known}
+    name = fitted.meta.name.removesuffix(_FITTED) + _TUNED
+    path = result.bundle.with_name(f"{name}.safetensors")
+    meta = dataclasses.replace(fitted.meta, name=name, provenance=provenance)
+    save_bundle(path, meta, mixed(share).state_dict)
+    tuned = dataclasses.replace(result, bundle=path, best_ap50=ap50)
+    return FineTuneResult(training=tuned, kept_share=share, old_ap50=old_ap50)
 
 
 def _cuts(share: float) -> dict[str, CutConfig]:

@@ -98,8 +98,8 @@ def match_masks(
     is_counted_id = np.zeros(int(ids.max()) + 1, np.bool_)
     is_counted_id[counted] = True
     components = _label(probability, threshold, valley_depth)
-    certain = _confidence(components, probability, confidence)
-    found = _detect(components, certain, ids, known, is_counted_id, grow_px)
+    confidences = _confidences(components, probability, confidence)
+    found = _detect(components, confidences, ids, known, is_counted_id, grow_px)
     order = np.argsort(-found.confidence, kind="stable")
     is_hit = np.zeros(len(order), np.bool_)
     taken: set[int] = set()
@@ -146,7 +146,7 @@ def _label(
     return np.asarray(labels, np.int32), np.asarray(stats, np.int32)
 
 
-def _confidence(
+def _confidences(
     components: tuple[Int32Array, Int32Array],
     probability: Float32Array,
     kind: Confidence,

@@ -25,7 +25,7 @@ from model.chips import Chip
 from model.errors import TrainingError
 from model.places import BoolArray, Place, UInt8Array
 from model.predict_chip import predict_chip
-from model.separation import building_probability, num_channels
+from model.separation import num_channels
 from model.student_picture import draw_student_minus_teacher
 from model.train_config import TrainConfig
 from model.training import TrainResult, train
@@ -310,7 +310,7 @@ def _probability(soft: UInt8Array, meta: BundleMeta) -> Any:
         return soft[:, :, 0].astype(np.float32) / 255.0
     levels = torch.from_numpy(soft).permute(2, 0, 1)[None].float() / 255.0
     logits = torch.logit(levels, eps=1e-4)
-    return building_probability(logits, meta.network.separation)[0].numpy()
+    return meta.network.probability(logits)[0].numpy()
 
 
 def _student(config: SelfTrainConfig, teacher: Path, number: int) -> TrainConfig:

@@ -33,7 +33,6 @@ from model.errors import SegmentError
 from model.exported import Engine, ExportedBundle, export_format, load_exported
 from model.folding import fold_batch_norms
 from model.masking import LayerMasking, masks_nothing
-from model.separation import building_probability
 from model.tta import NUM_SYMMETRIES, apply_symmetry, mean_to_uint8, to_fixed_point, undo_symmetry
 from model.windows import check_window, plan_cores
 
@@ -134,9 +133,7 @@ class Segmenter:
         else:
             self.device = pick_device(config.device)
             self.precision = pick_precision(config.precision, self.device)
-        # Where neighbours are cut apart the window is looked at beyond its core, as far as the
-        # network still knows what it says: half of the margin.
-        self.reach_px = self._needed_reach(meta)
+        self.reach_px = self._needed_reach_px(meta)
         self.config = config
         self.stats = SegmentStats(
             batch_size=config.batch_size or default_batch_size(self.device, self._input_px)
@@ -237,11 +234,13 @@ class Segmenter:
         row, col = core.row_off + first, core.col_off + first
         return slice(row, row + side), slice(col, col + side)
 
-    def _needed_reach(self, meta: BundleMeta) -> int:
-        if meta.valley_depth > 0:
-            return self.margin_px // 2
+    def _needed_reach_px(self, meta: BundleMeta) -> int:
         # The rim of a core's last pixels lies beyond it.
-        return min(self.margin_px, 1) if meta.confidence == "contrast" else 0
+        for_rim = min(self.margin_px, 1) if meta.confidence == "contrast" else 0
+        # Where neighbours are cut apart the window is looked at beyond its core, as far as the
+        # network still knows what it says: half of the margin.
+        for_cuts = self.margin_px // 2 if meta.valley_depth > 0 else 0
+        return max(for_rim, for_cuts)
 
     @property
     def _inner(self) -> slice:
@@ -412,8 +411,7 @@ class Segmenter:
             return self._run_exported(self._exported, images, known)
         with self._masking.using(known):
             logits = self._network(images.contiguous(memory_format=torch.channels_last))
-        separation = self.bundle.meta.network.separation
-        return building_probability(logits[:, :, self._inner, self._inner], separation)
+        return self.bundle.meta.network.probability(logits[:, :, self._inner, self._inner])
 
     def _run_exported(self, engine: Engine, images: Tensor, known: Tensor | None) -> Tensor:
         """The same from an exported network, which sees windows in float32 and always a mask."""

@@ -1,9 +1,7 @@
 """How buildings are kept apart, and one probability from a network's channels.
 
 `eroded`: one channel, buildings eroded by some pixels; components of it are the buildings' cores.
-`border`: building, and the band where two buildings meet; a core is building and no band. A border
-counts by the root of its absence: where the probability falls enough, neighbours are cut apart
-anyway (`geo.watershed`), and a border that is but half seen, as ridges are, should not cost a roof.
+`border`: building, and the band where two buildings meet; a core is building and no band.
 `distance`: building, and the depth inside it; a core is building from some depth on.
 
 Whatever the scheme, what is thresholded is one probability a pixel, so that seams, confidence and
@@ -27,12 +25,15 @@ def num_channels(separation: Separation) -> int:
     return 1 if separation == "eroded" else 2
 
 
-def building_probability(logits: Tensor, separation: Separation) -> Tensor:
+def building_probability(
+    logits: Tensor, separation: Separation, border_exponent: float = 1.0
+) -> Tensor:
     """The probability that a pixel is the core of a building.
 
     Args:
         logits: shape (N, channels, H, W).
         separation: what the channels mean.
+        border_exponent: `border`: power of the probability that there is no border.
 
     Returns:
         float32 in 0 to 1, shape (N, H, W).
@@ -42,6 +43,6 @@ def building_probability(logits: Tensor, separation: Separation) -> Tensor:
         return first
     second = torch.sigmoid(logits[:, 1].float())
     if separation == "border":
-        return first * torch.sqrt(1.0 - second)
+        return first * (1.0 - second) ** border_exponent
     # 1/2 where the depth is that of a core: a soft step there.
     return first * torch.sigmoid(_DEPTH_SLOPE * (second - _CORE_DEPTH)).mul(2.0).clamp(max=1.0)

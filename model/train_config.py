@@ -10,6 +10,8 @@ from model.mixup import MixupConfig
 from model.regularisation import RegularisationConfig
 from model.unet import NetworkConfig
 
+VALIDATION_THRESHOLDS = (0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
+
 
 @dataclass(frozen=True, kw_only=True)
 class EdgeConfig:
@@ -160,7 +162,7 @@ class TrainConfig:
     """Steps and learning rate."""
     validation_gsd_m: tuple[float, ...] = (0.3, 0.5)
     """Pixel sizes at which validation places are scored."""
-    validation_thresholds: tuple[float, ...] = (0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
+    validation_thresholds: tuple[float, ...] = VALIDATION_THRESHOLDS
     """Thresholds of the probability that are tried there; the bundle gets the best."""
     valley_depth: float = 0.35
     """Neighbours are cut apart where the probability falls by this much between them; 0: nowhere.

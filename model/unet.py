@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 from model.errors import NetworkError
 from model.pixel_net import ColourNet
-from model.separation import Separation, num_channels
+from model.separation import Separation, building_probability, num_channels
 
 MAX_ENCODER_DEPTH = 5
 
@@ -35,6 +35,9 @@ class NetworkConfig:
     """U-Net: how the decoder doubles the image."""
     separation: Separation = "eroded"
     """U-Net: how neighbours are kept apart, and so what its channels are; `model.separation`."""
+    border_exponent: float = 1.0
+    """`separation: border`: how much borders count. Below 1, where neighbours are cut apart along
+    valleys anyway, a border that is but half seen, as ridges of roofs are, costs less."""
     num_colours: int = 1
     """Colour network: number of roof colours."""
     kernel_px: int = 1
@@ -52,6 +55,10 @@ class NetworkConfig:
                 raise ValueError(f"{name} = {getattr(self, name)}; expected at least 1")
         if self.kernel_px % 2 == 0:
             raise ValueError(f"kernel_px = {self.kernel_px}; expected an odd number")
+        if not 0.0 < self.border_exponent <= 4.0:
+            raise ValueError(
+                f"border_exponent = {self.border_exponent}; expected above 0, at most 4"
+            )
         if not 3 <= self.encoder_depth <= MAX_ENCODER_DEPTH:
             raise ValueError(f"encoder_depth = {self.encoder_depth}; expected 3 to 5")
         if len(self.decoder_channels) != self.encoder_depth or min(self.decoder_channels) < 1:
@@ -59,6 +66,13 @@ class NetworkConfig:
                 f"decoder_channels = {list(self.decoder_channels)}; expected "
                 f"{self.encoder_depth} positive numbers, one for each level of the encoder"
             )
+
+    def probability(self, logits: Tensor) -> Tensor:
+        """The probability of a building's core, float32, shape (N, H, W), of the network's output.
+
+        See `model.separation.building_probability`.
+        """
+        return building_probability(logits, self.separation, self.border_exponent)
 
     @property
     def stride_px(self) -> int:

@@ -17,19 +17,19 @@ from torch import nn
 
 from model.bundle import Bundle
 from model.chips import resample_place
-from model.devices import is_out_of_memory
+from model.devices import is_out_of_memory, pick_device
 from model.errors import TrainingError
 from model.mask_scores import MaskMatches, match_masks, pooled_ap50
 from model.places import Place
 from model.predict_chip import predict_chip
-from model.separation import building_probability
-from model.train_config import TargetConfig, TrainConfig
+from model.train_config import VALIDATION_THRESHOLDS, TargetConfig, TrainConfig
 from model.training_state import BEST_FILE, SCORES_FILE
 
 logger = logging.getLogger(__name__)
 
 _VALIDATION_MULTIPLE_PX = 32
 _NO_CHOICE = 0.5
+_NUM_BANDS = 3
 # Below this many references a source's AP50 moves by several points with one of them.
 _MIN_REFERENCES = 20
 
@@ -115,7 +115,7 @@ def match_place(
     logits = predict_chip(
         network, chip, mean=config.mean, std=config.std, has_bf16=config.precision == "bf16-mixed"
     )
-    probability = building_probability(logits[None], config.network.separation)[0].cpu().numpy()
+    probability = config.network.probability(logits[None])[0].cpu().numpy()
     probability = np.where(chip.valid, probability, 0.0).astype(np.float32)
     grow_px = config.targets.erosion_px
     return [
@@ -161,7 +161,7 @@ def score_bundle(
     places: Sequence[Place],
     *,
     gsd_m: Sequence[float] = (0.3, 0.5),
-    thresholds: Sequence[float] = (0.15, 0.2, 0.25, 0.3, 0.4, 0.5),
+    thresholds: Sequence[float] = VALIDATION_THRESHOLDS,
 ) -> MeanScore:
     """Mean instance AP50 of a bundle on places, at the best of some thresholds.
 
@@ -170,8 +170,16 @@ def score_bundle(
         places: held out from its training.
         gsd_m: pixel sizes in metres.
         thresholds: of the probability.
+
+    Raises:
+        TrainingError: if the bundle takes other bands than places have.
     """
     meta = bundle.meta
+    if len(meta.bands) != _NUM_BANDS:
+        raise TrainingError(
+            f"{meta.name} takes the bands {', '.join(meta.bands)}; labelled places have red, green "
+            "and blue only"
+        )
     config = TrainConfig(
         pack="",
         output="",
@@ -184,7 +192,8 @@ def score_bundle(
         valley_depth=meta.valley_depth,
         confidence=meta.confidence,
     )
-    network = bundle.build().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = bundle.build().to(pick_device("auto"))
+    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return best_mean(score_sources(network, config, places), config.validation_thresholds)
 
 

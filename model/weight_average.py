@@ -18,8 +18,11 @@ from model.bundle import Bundle, BundleMeta
 from model.errors import BundleError
 
 _SUM_TOLERANCE = 1e-6
-# What has to be equal for a mean of weights to mean anything.
-_SHARED_FIELDS = ("network", "bands", "mean", "std", "erosion_px")
+# What has to be equal for a mean of weights, and what is said of it, to mean anything.
+_SHARED_FIELDS = (
+    *("network", "bands", "mean", "std", "erosion_px"),
+    *("gsd_m", "valley_depth", "confidence"),
+)
 
 
 def average_bundles(
@@ -32,8 +35,8 @@ def average_bundles(
         shares: of each, from 0 on; they add up to 1.
 
     Returns:
-        The first one's metadata, without its calibration, whose provenance lists what was averaged;
-        and the weights, in the first one's types.
+        The first one's metadata, without its calibration; its provenance is what all say alike,
+        and `mean_of`. And the weights, in the first one's types.
 
     Raises:
         BundleError: if shares or bundles do not fit each other.
@@ -45,7 +48,8 @@ def average_bundles(
             if values[0] != values[1]:
                 raise BundleError(
                     f"{other.meta.name!r} has {name} = {values[1]}, {first.name!r} has "
-                    f"{values[0]}; only bundles trained on from the same weights can be averaged"
+                    f"{values[0]}; only bundles that are alike but for their weights can be "
+                    "averaged (everyroof bundle change)"
                 )
     state = average_states([bundle.state_dict for bundle in bundles], shares)
     parts = [
@@ -57,7 +61,13 @@ def average_bundles(
         }
         for bundle, share in zip(bundles, shares, strict=True)
     ]
-    return dataclasses.replace(first, calibration=(), provenance={"mean_of": parts}), state
+    alike = {
+        key: value
+        for key, value in first.provenance.items()
+        if all(key in b.meta.provenance and b.meta.provenance[key] == value for b in bundles)
+    }
+    meta = dataclasses.replace(first, calibration=(), provenance={**alike, "mean_of": parts})
+    return meta, state
 
 
 def average_states(

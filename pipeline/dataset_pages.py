@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from geo.atomic_files import atomic_path
 from geo.footprints import PUBLIC_SCHEMA
-from model.bundle import cut_words
+from model.bundle import confidence_words, cut_words
 from pipeline.footprint_stats import FootprintStats
 from pipeline.ledger import LEDGER_NAME
 from pipeline.report import FailureRow, ImageRow, RunSummary, StageTime, write_report
@@ -175,7 +175,16 @@ def _model_facts(spec: JobSpec) -> list[tuple[str, str]]:
         ("threshold", f"{meta.threshold:g}"),
         ("neighbours", cut_words(meta)),
         ("grown back", f"{meta.erosion_px} px"),
-        *((str(name), str(value)) for name, value in meta.provenance.items()),
+        ("confidence", confidence_words(meta)),
+        *(
+            (str(name), value if isinstance(value, str) else json.dumps(value))
+            for name, value in meta.provenance.items()
+            if name != "mean_of"
+        ),
+        *(
+            ("mean of", f"{part['share']:.2g} of {part['name']}, {part['sha256'][:12]}")
+            for part in meta.provenance.get("mean_of", ())
+        ),
     ]
 
 

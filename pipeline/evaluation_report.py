@@ -18,7 +18,7 @@ import numpy as np
 
 from geo.atomic_files import write_atomically
 from geo.metrics import SizeBin
-from model.bundle import BundleMeta, cut_words
+from model.bundle import BundleMeta, confidence_words, cut_words
 from model.calibration import Reliability, reliability
 from model.evaluate import PlaceScores, by_category, mean_numbers
 from model.thresholds import PRECISIONS_PERCENT, RegionThresholds, thresholds_csv
@@ -312,6 +312,7 @@ def _model_facts(summary: EvaluationSummary) -> list[tuple[str, str]]:
         ("Threshold", f"{meta.threshold:g} per pixel"),
         ("Neighbours", cut_words(meta)),
         ("Grown back", f"{meta.erosion_px} px"),
+        ("Confidence", confidence_words(meta)),
         ("Calibrated", f"{len(meta.calibration)} knots" if meta.calibration else "no"),
     ]
     known = ("licence", "data", "source", "created")

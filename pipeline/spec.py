@@ -20,6 +20,7 @@ from geo.images import ImageInfo, open_image
 from geo.references import read_polygons
 from model.bundle import BundleMeta, read_meta
 from pipeline.config import ConfigError, RunConfig
+from pipeline.formats import FINISH_FORMAT, TILE_FORMAT
 
 logger = logging.getLogger(__name__)
 
@@ -112,6 +113,7 @@ class JobSpec:
     def run_hash(self) -> str:
         """Identity of everything the result depends on: names the folder of later stages."""
         facts = {
+            "format": (TILE_FORMAT, FINISH_FORMAT),
             "config": json.loads(self.config.to_json()),
             "images": [image.version for image in self.images],
             "bundle": self.bundle_sha256,

@@ -20,11 +20,9 @@ from geo.seams import Pieces, split_cell
 from model.cores import CoreProbability, cut_cores, join_cores, join_rims, mean_of_layers
 from model.segment import Segmenter
 from pipeline.cover import Cover
+from pipeline.formats import TILE_FORMAT
 from pipeline.spec import JobSpec
 from pipeline.tile_store import TileResult, TileStore
-
-TILE_FORMAT = 3
-"""Raise it when reading, segmenting or tracing changes what a stored tile holds."""
 
 UInt8Array = npt.NDArray[np.uint8]
 BoolArray = npt.NDArray[np.bool_]
@@ -63,7 +61,7 @@ class TileProbability:
 
     Attributes:
         task: the tile.
-        cores: what was segmented, with surroundings where neighbours are to be cut apart.
+        cores: what was segmented, with surroundings where the bundle needs them.
         image_index: image of each pixel, uint16; None where there is one image.
         num_pixels_valid: pixels with image data.
         num_windows: windows that went through the network.

@@ -149,12 +149,18 @@ def _per_band(values: tuple[float, ...], num_bands: int) -> tuple[float, ...]:
     default=None,
     help="Mean of the probability inside, or that times one minus the mean just outside.",
 )
+@click.option(
+    "--border-exponent",
+    type=float,
+    default=None,
+    help="Of a network with borders: how much they count, 1 in full.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace OUT where it exists.")
 def change_bundle(path: Path, out: Path, overwrite: bool, **options: Any) -> None:
     """Write BUNDLE with other settings as OUT; what is not named stays.
 
-    Another threshold or depth gives other outlines with other confidences, so that the calibration
-    is left out: calibrate again (everyroof calibrate).
+    Anything but another name gives other confidences, so that the calibration is left out:
+    calibrate again (everyroof calibrate).
     """
     from geo.errors import EveryroofError
     from model.bundle import load_bundle, save_bundle
@@ -164,10 +170,15 @@ def change_bundle(path: Path, out: Path, overwrite: bool, **options: Any) -> Non
     changes = {key: value for key, value in options.items() if value is not None}
     if not changes:
         raise click.ClickException(
-            "nothing to change; give --name, --threshold, --valley-depth or --confidence"
+            "nothing to change; give --name, --threshold, --valley-depth, --confidence or "
+            "--border-exponent"
         )
     try:
         bundle = load_bundle(path)
+        exponent = changes.pop("border_exponent", None)
+        if exponent is not None:
+            network = dataclasses.replace(bundle.meta.network, border_exponent=exponent)
+            changes["network"] = network
         if set(changes) - {"name"} and bundle.meta.calibration:
             changes["calibration"] = ()
             click.echo("the calibration is left out: it was of the old settings")
@@ -178,7 +189,7 @@ def change_bundle(path: Path, out: Path, overwrite: bool, **options: Any) -> Non
 
 
 @bundle_group.command(name="average")
-@click.argument("paths", metavar="BUNDLE BUNDLE...", type=BundlePath(), nargs=-1, required=True)
+@click.argument("paths", metavar="BUNDLE BUNDLE...", type=BundlePath(), nargs=-1)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Bundle to write.")
 @click.option(
     "--shares", default=None, callback=_numbers, help="Of each, like 0.65,0.35.  [default: equal]"
@@ -190,7 +201,7 @@ def change_bundle(path: Path, out: Path, overwrite: bool, **options: Any) -> Non
     help="Chip pack: the threshold is chosen on its validation places, and the score is printed.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace the bundle where it exists.")
-def average_command(
+def average_bundle_files(
     paths: tuple[Path, ...],
     out: Path,
     shares: tuple[float, ...] | None,
@@ -203,8 +214,8 @@ def average_command(
     \b
     everyroof bundle average first.safetensors second.safetensors --out mean.safetensors
 
-    The mean mostly does better on new ground than each of them. It has no calibration: calibrate it
-    (everyroof calibrate).
+    The mean mostly does better on new ground than each of them. Name and threshold are the first
+    one's unless given or chosen. It has no calibration: calibrate it (everyroof calibrate).
     """  # noqa: D301 - click reads the backslash
     from geo.errors import EveryroofError
     from model.bundle import load_bundle, save_bundle
@@ -212,6 +223,8 @@ def average_command(
 
     if out.exists() and not overwrite:
         raise click.ClickException(f"{out} exists; choose another name or add --overwrite")
+    if len(paths) < 2:
+        raise click.ClickException(f"{len(paths)} bundles given; an average takes at least two")
     try:
         bundles = [load_bundle(path) for path in paths]
         meta, state = average_bundles(bundles, shares or (1 / len(paths),) * len(paths))
@@ -233,7 +246,9 @@ def _best_threshold(meta: Any, state: Any, pack: Path) -> float:
     from model.validation import score_bundle
 
     places = [place for place in read_pack(pack) if place.split == "validation"]
-    score = score_bundle(Bundle(meta, state, sha256=""), places)
+    # The pixels that it is for, and coarser ones: 0.3 and 0.5 m for a bundle of 0.3 m.
+    gsd_m = (meta.gsd_m, round(meta.gsd_m * 5 / 3, 3))
+    score = score_bundle(Bundle(meta, state, sha256=""), places, gsd_m=gsd_m)
     if math.isnan(score.ap50):
         raise click.ClickException(f"{pack} holds no validation place with buildings")
     click.echo(f"mean AP50 {score.ap50:.3f} on its validation places, threshold {score.threshold}")

@@ -93,5 +93,15 @@ def fine_tune_command(
         )
         for skipped in source.skipped:
             click.echo(f"  skipped {skipped.stem}: {skipped.reason}")
-    score = "" if validation_share == 0 else f", AP50 {result.best_ap50:.3f} on held out ground"
-    click.echo(f"{result.bundle}: step {result.best_step} of {result.num_steps}{score}")
+    found = result.training
+    click.echo(
+        f"{found.bundle}: step {found.best_step} of {found.num_steps}, "
+        f"{result.kept_share:.0%} of the old weights kept"
+    )
+    if validation_share > 0.0:
+        click.echo(
+            f"AP50 on held out ground: {found.best_ap50:.3f}, with the old weights "
+            f"{result.old_ap50:.3f}"
+        )
+    if result.old_ap50 > found.best_ap50:
+        click.echo("the old weights do better there: look at the labels, or keep the old bundle")

@@ -20,7 +20,7 @@ from model.errors import BundleError, ExportError, SegmentError
 from model.export import check_parity, export_bundle
 from model.exported import ExportFormat, export_format, load_exported, read_export_facts
 from model.segment import Segmenter
-from model.separation import Separation, building_probability
+from model.separation import Separation
 from model.unet import Architecture, NetworkConfig, build_network, register_architecture
 
 WINDOW_PX, MARGIN_PX = 64, 32
@@ -139,7 +139,11 @@ def test_every_way_of_keeping_neighbours_apart(
 ) -> None:
     torch.manual_seed(1)
     config = NetworkConfig(
-        encoder="resnet18", encoder_depth=3, decoder_channels=(32, 16, 8), separation=separation
+        encoder="resnet18",
+        encoder_depth=3,
+        decoder_channels=(32, 16, 8),
+        separation=separation,
+        border_exponent=0.5,
     )
     network = build_network(config).eval()
     path, bands = tmp_path / "two.safetensors", ("red", "green", "blue")
@@ -159,7 +163,7 @@ def test_every_way_of_keeping_neighbours_apart(
     images = torch.randn(1, 3, 64, 64)
     engine = load_exported(exported).open(torch.device("cpu"), 1)
     with torch.inference_mode():
-        wanted = building_probability(network(images), separation)
+        wanted = config.probability(network(images))
         found = engine(images, torch.ones(1, 1, 64, 64, dtype=torch.bool))
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-4)
 

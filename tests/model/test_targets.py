@@ -74,9 +74,10 @@ def test_perfect_logits_give_separate_cores(separation: str) -> None:
         assert len(np.unique(ids[0].numpy()[labels == label])) == 1
 
 
-def test_a_border_counts_by_the_root_of_its_absence() -> None:
+def test_a_border_counts_by_a_power_of_its_absence() -> None:
     logits = torch.logit(torch.tensor([[0.8], [0.75]]))[None, :, :, None]
-    assert building_probability(logits, "border").item() == pytest.approx(0.8 * 0.25**0.5)
+    assert building_probability(logits, "border").item() == pytest.approx(0.8 * 0.25)
+    assert building_probability(logits, "border", 0.5).item() == pytest.approx(0.8 * 0.25**0.5)
 
 
 def test_mixing_is_linear_with_one_share() -> None:

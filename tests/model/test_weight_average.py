@@ -42,7 +42,10 @@ def test_states_by_hand() -> None:
 
 def test_equal_weights_stay_as_they_are() -> None:
     one = bundle(1)
+    two = dataclasses.replace(one, meta=dataclasses.replace(one.meta, provenance={"seed": 2}))
+    assert "seed" not in average_bundles([one, two], (0.5, 0.5))[0].provenance
     meta, state = average_bundles([one, one, one], (0.2, 0.3, 0.5))
+    assert meta.provenance["seed"] == 1
     for name, tensor in one.state_dict.items():
         torch.testing.assert_close(state[name], tensor, rtol=1e-6, atol=0)
     assert meta.calibration == ()
@@ -71,7 +74,9 @@ def test_shares_that_do_not_fit(shares: tuple[float, ...], message: str) -> None
         average_bundles([bundle(1), bundle(2)], shares)
 
 
-@pytest.mark.parametrize("changes", [{"erosion_px": 2}, {"mean": (0.4, 0.5, 0.5)}])
+@pytest.mark.parametrize(
+    "changes", [{"erosion_px": 2}, {"mean": (0.4, 0.5, 0.5)}, {"valley_depth": 0.2}]
+)
 def test_bundles_that_do_not_fit(changes: dict[str, object]) -> None:
     with pytest.raises(BundleError, match=rf"'seed 2' has {next(iter(changes))} = .*'seed 1' has"):
         average_bundles([bundle(1), bundle(2, **changes)], (0.5, 0.5))

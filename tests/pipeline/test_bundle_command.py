@@ -67,6 +67,11 @@ def test_change_leaves_the_rest_as_it_is(weights: Path, tmp_path: Path) -> None:
     new = load_bundle(changed)
     assert new.meta == dataclasses.replace(old.meta, threshold=0.2, valley_depth=0.35)
     assert all(torch.equal(tensor, new.state_dict[k]) for k, tensor in old.state_dict.items())
+    both = ("--confidence", "contrast", "--border-exponent", 0.5, "--overwrite")
+    assert _bundle("change", plain, changed, *both).exit_code == 0
+    network = dataclasses.replace(old.meta.network, border_exponent=0.5)
+    wanted = dataclasses.replace(old.meta, confidence="contrast", network=network)
+    assert read_meta(changed) == wanted
     assert _bundle("change", plain, renamed, "--name", "mine").exit_code == 0
     assert read_meta(renamed) == dataclasses.replace(calibrated, name="mine")
     for options, message in (

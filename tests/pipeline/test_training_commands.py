@@ -127,6 +127,22 @@ def test_fine_tuning_ends_between_old_and_fitted_weights(folder: Path, tmp_path:
     assert "kept_share = 1.0; expected 0 to below 1" in result.output
 
 
+def test_fine_tuning_with_nothing_to_score_keeps_half(folder: Path, tmp_path: Path) -> None:
+    """The strip that is held out has no building."""
+    labels = geopandas.read_file(folder / "town.geojson")
+    west, _, east, _ = labels.total_bounds
+    in_the_west = labels.geometry.bounds.maxx < west + 0.5 * (east - west)
+    labels[in_the_west].to_file(tmp_path / "west.geojson")
+    out = tmp_path / "out"
+    options = ("--steps", 1, "--batch-size", 2, "--validation-share", 0.3, "--out", out)
+    images = ("--images", folder / "town.tif", "--labels", tmp_path / "west.geojson")
+    result = run("fine-tune", bundle_of(folder), *images, *options)
+    assert result.exit_code == 0, result.output
+    assert "50% of the old weights kept" in result.output
+    facts = load_bundle(out / "everyroof-tuned.safetensors").meta.provenance
+    assert (facts["kept_share"], facts["validation_ap50"]) == (0.5, None)
+
+
 def test_averaging_chooses_the_threshold_on_held_out_places(folder: Path, tmp_path: Path) -> None:
     changed, out = tmp_path / "changed.safetensors", tmp_path / "mean.safetensors"
     assert run("bundle", "change", bundle_of(folder), changed, "--threshold", 0.49).exit_code == 0
@@ -137,6 +153,7 @@ def test_averaging_chooses_the_threshold_on_held_out_places(folder: Path, tmp_pa
     assert load_bundle(out).meta.threshold in (0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
     for arguments, message in (
         (average, "exists; choose another name"),
+        (("bundle", "average", changed, "--out", tmp_path / "x"), "takes at least two"),
         ((*average, "--overwrite", "--shares", "0.5"), "expected 2 numbers"),
     ):
         failed = run(*arguments)
