@@ -131,6 +131,21 @@ def test_rims_of_tiles_agree(bundle_path: Path, cutting_path: Path) -> None:
     np.testing.assert_array_equal(found.count, wanted.count[1:-1, 1:-1])
 
 
+def test_a_rim_without_a_margin_ends_at_the_core() -> None:
+    levels = np.random.default_rng(1).integers(0, 256, (8, 16)).astype(np.uint8)
+    cores = [CoreProbability(PixelWindow(col, 0, 8, 8), levels[:, col : col + 8]) for col in (0, 8)]
+    assert cores[0].reach_px == 0
+    found = join_rims(cores, cores, (8, 16), floor=128)
+    for col in (0, 8):
+        part = np.s_[:, col : col + 8]
+        wanted = find_rim(levels[part], levels[part] >= 128)
+        np.testing.assert_array_equal(found.total[part], wanted.total)
+        np.testing.assert_array_equal(found.count[part], wanted.count)
+    none = join_rims([], [], (8, 16), floor=128)
+    assert none.total.shape == (8, 16)
+    assert not none.count.any()
+
+
 def test_without_a_margin(bundle_path: Path, cutting_path: Path) -> None:
     pixels = synthetic.draw_town(WINDOW_PX, WINDOW_PX).pixels
     valid = np.ones(pixels.shape[1:], bool)
