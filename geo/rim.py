@@ -46,11 +46,9 @@ def find_rim(probability: UInt8Array, is_building: BoolArray) -> Rim:
     height, width = probability.shape
     total = np.zeros((height, width), np.uint16)
     count = np.zeros((height, width), np.uint8)
-    rows, cols = (slice(0, -1), slice(1, None)), (slice(0, -1), slice(1, None))
-    everything = slice(None)
-    pairs = [((rows[0], everything), (rows[1], everything))]
-    pairs.append(((everything, cols[0]), (everything, cols[1])))
-    for first, second in pairs:
+    rows = np.s_[:-1, :], np.s_[1:, :]
+    cols = np.s_[:, :-1], np.s_[:, 1:]
+    for first, second in (rows, cols):
         for here, there in ((first, second), (second, first)):
             is_edge = is_building[here] & ~is_building[there]
             total[here] += np.where(is_edge, probability[there], np.uint8(0))
