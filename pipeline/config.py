@@ -23,6 +23,7 @@ from geo.raster_config import RasterConfig
 from geo.shards import ShardConfig
 from model.segment import SegmentConfig
 from model.shipped import SHIPPED, resolve_bundle
+from pipeline.engine_config import EngineConfig
 
 FORBID: dict[str, str] = {"extra": "forbid"}
 
@@ -118,6 +119,7 @@ class RunConfig:
     shards: ShardConfig = dataclasses.field(default_factory=ShardConfig)
     write: WriteConfig = dataclasses.field(default_factory=WriteConfig)
     limits: LimitConfig = dataclasses.field(default_factory=LimitConfig)
+    engine: EngineConfig = dataclasses.field(default_factory=EngineConfig)
 
     def __post_init__(self) -> None:
         """Check what concerns several fields."""

@@ -26,6 +26,7 @@ from pipeline.counters import count, record_ms
 from pipeline.cover import Cover
 from pipeline.failures import TileRecord
 from pipeline.isolated import detect_isolated
+from pipeline.logs import configure_worker_logging, working_on
 from pipeline.orphan_guard import end_with_supervisor
 from pipeline.plan import TileRun
 from pipeline.probability import write_probability
@@ -155,7 +156,8 @@ class TileDetector:
 
     def _read(self, task: TileTask, watch: Stopwatch) -> TileLayers:
         begin = time.perf_counter()
-        layers = read_layers(self.spec, self.shelf, task)
+        with working_on(task.tile.name):
+            layers = read_layers(self.spec, self.shelf, task)
         watch.read_s = time.perf_counter() - begin
         return layers
 
@@ -165,7 +167,8 @@ class TileDetector:
         try:
             layers = future.result()
             begin = time.perf_counter()
-            done = segment_layers(self.spec, self.segmenter, layers)
+            with working_on(task.tile.name):
+                done = segment_layers(self.spec, self.segmenter, layers)
             watch.segment_s = time.perf_counter() - begin
         except FAILURE_ERRORS as error:
             yield self._failed(task, error)
@@ -178,7 +181,8 @@ class TileDetector:
     def _trace(self, task: TileTask, done: Any, watch: Stopwatch) -> Detection:
         try:
             begin = time.perf_counter()
-            result = trace_tile(self.spec, done)
+            with working_on(task.tile.name):
+                result = trace_tile(self.spec, done)
             if "probability" in self.spec.config.outputs and result.status != "nodata":
                 write_probability(self.spec, done)
             self.store.save_tile(task.tile_hash, result)
@@ -219,7 +223,8 @@ class TileDetector:
         reason = str(error) or type(error).__name__
         if not isinstance(error, EveryroofError):
             reason = f"{type(error).__name__}: {reason}"
-        logger.warning("tile %s failed: %s", task.tile.name, reason)
+        with working_on(task.tile.name):
+            logger.warning("tile %s failed: %s", task.tile.name, reason)
         self.store.clear_attempts(task.tile_hash)
         self._journal.write("tile", tile=task.tile.name, status="failed", reason=reason[:500])
         key = (task.tile.zone, task.tile.row, task.tile.col)
@@ -272,6 +277,7 @@ class _DetectDoFn(beam.DoFn):
 
     def setup(self) -> None:
         end_with_supervisor()
+        configure_worker_logging()
 
         def load() -> _Model:
             begin = time.perf_counter()

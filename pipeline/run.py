@@ -14,6 +14,7 @@ from pipeline.plan import PlanTiles, ProfileImages
 from pipeline.publish import PublishDataset
 from pipeline.resolve import ResolveOverlaps
 from pipeline.spec import JobSpec
+from pipeline.supervise import LOCAL_RUNNERS
 from pipeline.write import WriteLedger, WriteShards
 
 logger = logging.getLogger(__name__)
@@ -37,10 +38,16 @@ def build_graph(root: Any, spec: JobSpec) -> None:
     detected = (
         root
         | "PlanCells" >> beam.Create(cells)
-        | "SpreadCells" >> beam.Reshuffle()
+        # Grouped, not reshuffled: Flink's optimizer drops the second of two reshuffles in a row.
+        | "KeyCells" >> beam.Map(lambda cell: (cell, None))
+        | "SpreadCells" >> beam.GroupByKey()
+        | "Cells" >> beam.Keys()
         | "PlanTiles" >> PlanTiles(spec, len(cells))
         | "SpreadTiles" >> beam.Reshuffle()
-        | "DetectBuildings" >> DetectBuildings(spec, _barrier(profiled, "Profiled"))
+        | "DetectBuildings"
+        >> DetectBuildings(spec, _barrier(profiled, "Profiled")).with_resource_hints(
+            **spec.config.engine.hints
+        )
     )
     sizes = level_sizes(cover.tile_extent().values())
     merged, notes = detected.refs | "MergeSeams" >> MergeSeams(spec, sizes)
@@ -68,8 +75,7 @@ def _barrier(elements: Any, name: str) -> Any:
 
 def is_local(options: PipelineOptions) -> bool:
     """Whether the flags leave the job on this machine."""
-    runner = options.get_all_options()["runner"]
-    return runner in (None, "DirectRunner", "FnApiRunner", "BundleBasedDirectRunner")
+    return options.get_all_options()["runner"] in (None, *LOCAL_RUNNERS)
 
 
 def run_graph(spec: JobSpec, options: PipelineOptions) -> Any:
@@ -80,13 +86,20 @@ def run_graph(spec: JobSpec, options: PipelineOptions) -> Any:
 
     Returns:
         Beam's result, for its counters.
-    """
-    runner: Any = None
-    if is_local(options):
-        from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-        runner = FnApiRunner()
-    pipeline = beam.Pipeline(runner=runner, options=options)
+    Raises:
+        RemoteJobError: if another engine's job did not end well.
+    """
+    if not is_local(options):
+        from pipeline.remote_job import name_job, wait_remotely
+
+        name_job(spec, options)
+        pipeline = beam.Pipeline(options=options)
+        build_graph(pipeline, spec)
+        return wait_remotely(pipeline)
+    from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+
+    pipeline = beam.Pipeline(runner=FnApiRunner(), options=options)
     build_graph(pipeline, spec)
     result = pipeline.run()
     result.wait_until_finish()
