@@ -7,6 +7,7 @@ from typing import Any
 
 import apache_beam as beam
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from geo.footprints import FOOTPRINT_SCHEMA
@@ -21,6 +22,8 @@ from pipeline.resolve import CellCounts
 from pipeline.spec import JobSpec, TileKey
 from pipeline.tile_store import TileStore, read_table
 
+Counts = tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]
+"""S2 cells, each once, and the number of footprints in each."""
 PUBLIC_SCHEMA = FOOTPRINT_SCHEMA.remove(FOOTPRINT_SCHEMA.get_field_index(SORT_COLUMN))
 
 
@@ -76,23 +79,35 @@ class WriteShards(beam.PTransform):
 
 
 class _SumCountsFn(beam.CombineFn):
-    """Adds counts per S2 cell."""
+    """Adds counts per S2 cell.
 
-    def create_accumulator(self) -> Any:
-        return np.zeros(0, np.uint64), np.zeros(0, np.int64)
+    The accumulator is a list of parts, each more than twice as long as the next: a part is added to
+    the one before it when it has grown to half of it. Adding every tile to one long sum would take
+    time by the square of the tiles.
+    """
 
-    def add_input(self, accumulator: Any, counts: CellCounts) -> Any:
+    def create_accumulator(self) -> list[Counts]:
+        return []
+
+    def add_input(self, parts: list[Counts], counts: CellCounts) -> list[Counts]:
         cells = np.array([cell for cell, _ in counts], np.uint64)
-        return merge_counts([accumulator, (cells, np.array([n for _, n in counts], np.int64))])
+        parts.append((cells, np.array([n for _, n in counts], np.int64)))
+        while len(parts) > 1 and len(parts[-2][0]) <= 2 * len(parts[-1][0]):
+            last = parts.pop()
+            parts[-1] = merge_counts([parts[-1], last])
+        return parts
 
-    def merge_accumulators(self, accumulators: Any) -> Any:
-        return merge_counts(accumulators)
+    def merge_accumulators(self, accumulators: Iterable[list[Counts]]) -> list[Counts]:
+        return [merge_counts(part for parts in accumulators for part in parts)]
 
-    def extract_output(self, accumulator: Any) -> Any:
-        return accumulator
+    def compact(self, parts: list[Counts]) -> list[Counts]:
+        return [merge_counts(parts)]
+
+    def extract_output(self, parts: list[Counts]) -> Counts:
+        return merge_counts(parts)
 
 
-def _plan(counts: Any, max_rows: int) -> list[Shard]:
+def _plan(counts: Counts, max_rows: int) -> list[Shard]:
     cells, num_rows = counts
     return plan_shards(cells, num_rows, max_rows)
 
