@@ -58,7 +58,7 @@ def build_graph(root: Any, spec: JobSpec, detect: type[DetectBuildings] = Detect
     )
     resolved = finished | "ResolveOverlaps" >> ResolveOverlaps(spec, _barrier(finished, "Finished"))
     shards = resolved | "WriteShards" >> WriteShards(spec)
-    ledger = detected.records | "WriteLedger" >> WriteLedger(spec, beam.pvalue.AsList(notes))
+    ledger = detected.records | "WriteLedger" >> WriteLedger(spec, notes)
     _ = root | "PublishDataset" >> PublishDataset(spec, shards, ledger)
 
 

@@ -14,9 +14,8 @@ from geo.footprints import FOOTPRINT_SCHEMA
 from geo.geoparquet import SORT_COLUMN, write_shard
 from geo.shards import Shard, assign_shards, merge_counts, plan_shards
 from pipeline.counters import count
-from pipeline.failures import TileNote, TileRecord
 from pipeline.finish import work_name
-from pipeline.ledger import LedgerSummary, write_ledger
+from pipeline.ledger import LedgerPart, join_ledger, part_of, write_part
 from pipeline.packing import pack_key, pack_record, unpack_key, unpack_record
 from pipeline.resolve import CellCounts
 from pipeline.spec import JobSpec, TileKey
@@ -168,8 +167,9 @@ class _WriteShardDoFn(beam.DoFn):
 class WriteLedger(beam.PTransform):
     """Tile records to tiles.parquet: every planned tile, its status and why.
 
-    Element in: `TileRecord`; side input: `TileNote`s of later stages. Element out: one
-    `LedgerSummary`. Retries are safe: the file is rewritten whole.
+    Element in: `TileRecord`; also `TileNote`s of later stages. Element out: one `LedgerSummary`.
+    Keyed by some rows of tiles, whose part of the ledger goes to the store; one worker then copies
+    the parts into one file. Retries are safe: files are rewritten whole.
     """
 
     def __init__(self, spec: JobSpec, notes: Any) -> None:
@@ -179,18 +179,23 @@ class WriteLedger(beam.PTransform):
 
     def expand(self, records: Any) -> Any:
         """Wire the transform."""
+        keyed = {
+            "records": records
+            | "KeyRecords" >> beam.Map(lambda record: (part_of(record.key), pack_record(record))),
+            "notes": self._notes | "KeyNotes" >> beam.Map(lambda note: (part_of(note.key), note)),
+        }
         return (
-            records
-            | "ToOneLedger" >> beam.Map(_under_one_key)
-            | "GroupLedger" >> beam.GroupByKey()
-            | "WriteTiles" >> beam.Map(_write_ledger, self._spec, self._notes)
+            keyed
+            | "GroupLedger" >> beam.CoGroupByKey()
+            | "WriteParts" >> beam.FlatMap(_write_part, self._spec)
+            | "ToOneLedger" >> beam.Map(lambda part: (0, part))
+            | "GroupParts" >> beam.GroupByKey()
+            | "JoinLedger" >> beam.Map(lambda parts, spec: join_ledger(spec, parts[1]), self._spec)
         )
 
 
-def _under_one_key(record: TileRecord) -> tuple[int, bytes]:
-    return 0, pack_record(record)
-
-
-def _write_ledger(element: Any, spec: JobSpec, notes: Sequence[TileNote]) -> LedgerSummary:
-    _, rows = element
-    return write_ledger(spec, map(unpack_record, rows), notes)
+def _write_part(element: Any, spec: JobSpec) -> Iterable[LedgerPart]:
+    key, grouped = element
+    records = list(map(unpack_record, grouped["records"]))
+    if records:
+        yield write_part(spec, key, records, grouped["notes"])
