@@ -20,12 +20,13 @@ from pipeline.write import WriteLedger, WriteShards
 logger = logging.getLogger(__name__)
 
 
-def build_graph(root: Any, spec: JobSpec) -> None:
+def build_graph(root: Any, spec: JobSpec, detect: type[DetectBuildings] = DetectBuildings) -> None:
     """Lay out the whole job below a pipeline's root.
 
     Args:
         root: a Beam pipeline.
         spec: what to compute.
+        detect: finds the buildings of tiles; simulations put one without a network here.
     """
     cover = Cover(spec)
     cells = cover.plan_cells()
@@ -45,7 +46,7 @@ def build_graph(root: Any, spec: JobSpec) -> None:
         | "PlanTiles" >> PlanTiles(spec, len(cells))
         | "SpreadTiles" >> beam.Reshuffle()
         | "DetectBuildings"
-        >> DetectBuildings(spec, _barrier(profiled, "Profiled")).with_resource_hints(
+        >> detect(spec, _barrier(profiled, "Profiled")).with_resource_hints(
             **spec.config.engine.hints
         )
     )
@@ -64,7 +65,7 @@ def build_graph(root: Any, spec: JobSpec) -> None:
     )
     resolved = finished | "ResolveOverlaps" >> ResolveOverlaps(spec, _barrier(finished, "Finished"))
     shards = resolved | "WriteShards" >> WriteShards(spec)
-    ledger = detected.records | "WriteLedger" >> WriteLedger(spec, beam.pvalue.AsList(notes))
+    ledger = detected.records | "WriteLedger" >> WriteLedger(spec, notes)
     _ = root | "PublishDataset" >> PublishDataset(spec, shards, ledger)
 
 
@@ -78,11 +79,18 @@ def is_local(options: PipelineOptions) -> bool:
     return options.get_all_options()["runner"] in (None, *LOCAL_RUNNERS)
 
 
-def run_graph(spec: JobSpec, options: PipelineOptions) -> Any:
+def run_graph(
+    spec: JobSpec, options: PipelineOptions, detect: type[DetectBuildings] = DetectBuildings
+) -> Any:
     """Run the job to its end.
 
     The local runner is Beam's FnApiRunner, named here: `DirectRunner` first tries to download
     another engine.
+
+    Args:
+        spec: what to compute.
+        options: Beam's.
+        detect: as in `build_graph`.
 
     Returns:
         Beam's result, for its counters.
@@ -95,12 +103,12 @@ def run_graph(spec: JobSpec, options: PipelineOptions) -> Any:
 
         name_job(spec, options)
         pipeline = beam.Pipeline(options=options)
-        build_graph(pipeline, spec)
+        build_graph(pipeline, spec, detect)
         return wait_remotely(pipeline)
     from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
     pipeline = beam.Pipeline(runner=FnApiRunner(), options=options)
-    build_graph(pipeline, spec)
+    build_graph(pipeline, spec, detect)
     result = pipeline.run()
     result.wait_until_finish()
     return result
