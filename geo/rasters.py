@@ -85,6 +85,7 @@ class TileReader:
         config: RasterConfig,
         *,
         max_read_bytes: int = MAX_READ_BYTES,
+        reader: ImageReader | None = None,
     ) -> None:
         """A reader.
 
@@ -94,6 +95,7 @@ class TileReader:
             grid: the zone's grid.
             config: how to read.
             max_read_bytes: most to read from a file at once; changes memory, never pixels.
+            reader: reads the files, and stays open for the next tile; None: one of its own.
 
         Raises:
             RasterError: if profiles do not belong to the images, or the images' bands differ.
@@ -106,7 +108,8 @@ class TileReader:
         self.max_read_bytes = max_read_bytes
         self._levels = [choose_level(info, grid.gsd_m) for info in images]
         self._order = mosaic_order(images, config)
-        self._reader = ImageReader()
+        self._reader = reader or ImageReader()
+        self._is_own = reader is None
 
     def __enter__(self) -> "TileReader":
         return self
@@ -120,8 +123,9 @@ class TileReader:
         self.close()
 
     def close(self) -> None:
-        """Close every dataset of this process."""
-        self._reader.close()
+        """Close every dataset of this process, unless the reader was given."""
+        if self._is_own:
+            self._reader.close()
 
     def read(self, window: PixelWindow) -> TileRaster:
         """One mosaic of all images: each pixel from the first image that is valid there.
@@ -178,6 +182,9 @@ class TileReader:
             stats += ReadStats(
                 num_reads=1, source_px=source_px, source_bytes=source_px * pixel_bytes
             )
+        if stats.num_reads:
+            # After the reads: whatever was read before, from caches too, is of this version.
+            self._reader.check_unchanged(info)
         return stats
 
 
