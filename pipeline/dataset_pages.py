@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from geo.atomic_files import atomic_path
@@ -16,6 +17,7 @@ from model.bundle import confidence_words, cut_words
 from pipeline.footprint_stats import FootprintStats
 from pipeline.ledger import LEDGER_NAME
 from pipeline.report import FailureRow, ImageRow, RunSummary, StageTime, write_report
+from pipeline.run_totals import RunTotals
 from pipeline.spec import JobSpec
 from pipeline.stac import StacShard, write_stac
 from pipeline.write import WrittenShard
@@ -56,7 +58,7 @@ def write_dataset_stac(spec: JobSpec, shards: Sequence[WrittenShard]) -> list[st
 def write_run_report(
     spec: JobSpec,
     shards: Sequence[WrittenShard],
-    events: Sequence[dict[str, Any]],
+    totals: RunTotals,
     facts: dict[str, Any],
 ) -> None:
     """Write report.html.
@@ -64,7 +66,7 @@ def write_run_report(
     Args:
         spec: the job.
         shards: the files.
-        events: the run's journal.
+        totals: of the run's journal.
         facts: what run.json says.
     """
     bounds, status, told = _tile_table(spec)
@@ -83,12 +85,12 @@ def write_run_report(
         num_pixels=facts["pixels_valid"],
         num_stored_tiles=facts["tiles_stored"],
         gsd_m=spec.gsd_m,
-        num_workers=max(sum(event["event"] == "model" for event in events), 1),
+        num_workers=max(totals.num_models, 1),
         num_bytes=sum(shard.num_bytes for shard in shards),
         num_shards=len(shards),
         max_failed_share=spec.config.limits.max_failed_share,
         model=_model_facts(spec),
-        machine=_machine_facts(events),
+        machine=_machine_facts(totals.fingerprint),
         config_text=json.dumps(json.loads(spec.config.to_json()), indent=1),
     )
     with atomic_path(spec.out_path / "report.html") as temporary:
@@ -100,11 +102,17 @@ def _tile_table(
 ) -> tuple[npt.NDArray[np.float64], list[str], list[tuple[str, str, str]]]:
     """Bounds and status of every tile; (name, status, reason) of what the ledger has to tell."""
     columns = ["tile", "image", "status", "reason", "bbox"]
-    rows = pq.read_table(spec.out_path / LEDGER_NAME, columns=columns).to_pylist()
-    told = [(r["tile"] or r["image"], r["status"], r["reason"]) for r in rows if r["reason"]]
-    tiles = [row for row in rows if row["tile"] is not None]
-    bounds = np.array([list(row["bbox"].values()) for row in tiles], np.float64).reshape(-1, 4)
-    return bounds, [row["status"] for row in tiles], told
+    table = pq.read_table(spec.out_path / LEDGER_NAME, columns=columns)
+    reasoned = table.filter(pc.not_equal(table["reason"], "")).to_pylist()
+    told = [(r["tile"] or r["image"], r["status"], r["reason"]) for r in reasoned]
+    # Columns, not rows: a continent has millions of tiles.
+    tiles = table.select(["status", "bbox"]).filter(pc.is_valid(table["tile"]))
+    boxes = tiles["bbox"].combine_chunks()
+    sides = [boxes.field(side).to_numpy() for side in ("xmin", "ymin", "xmax", "ymax")]
+    statuses = pc.dictionary_encode(tiles["status"]).combine_chunks()
+    words = statuses.dictionary.to_pylist()
+    status = [words[index] for index in statuses.indices.to_pylist()]
+    return np.stack(sides, axis=1).astype(np.float64), status, told
 
 
 def _extent(bounds: npt.NDArray[np.float64]) -> tuple[float, float, float, float]:
@@ -188,9 +196,7 @@ def _model_facts(spec: JobSpec) -> list[tuple[str, str]]:
     ]
 
 
-def _machine_facts(events: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
-    prints = [event["fingerprint"] for event in events if event["event"] == "model"]
-    ran_on = prints[0] if prints else {}
+def _machine_facts(ran_on: dict[str, Any]) -> list[tuple[str, str]]:
     return [
         ("python", platform.python_version()),
         *((name, str(value)) for name, value in ran_on.items() if name != "bundle"),

@@ -1,19 +1,24 @@
 """The ledger, OUT/tiles.parquet: every planned tile, how it ended and why. No silent holes."""
 
 import dataclasses
+import functools
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import shapely
 
-from geo.geoparquet import WriteConfig, write_shard
+from geo.geoparquet import write_ordered
 from geo.grid import Tile, window_bounds_lonlat
 from pipeline.failures import TileNote, TileRecord
 from pipeline.spec import JobSpec, TileKey
+from pipeline.tile_store import TileStore, read_table, write_table
 
 LEDGER_NAME = "tiles.parquet"
+ROWS_PER_PART = 16
+"""Rows of tiles in one part: some thousands of tiles, which one worker turns into rows at once."""
 LEDGER_SCHEMA = pa.schema(
     [
         pa.field("tile", pa.string()),
@@ -55,33 +60,78 @@ class LedgerSummary:
         return failed / max(self.num_tiles + self.num_failed_images, 1)
 
 
-def write_ledger(
-    spec: JobSpec, records: Iterable[TileRecord], notes: Iterable[TileNote]
-) -> LedgerSummary:
-    """Write OUT/tiles.parquet, whole or not at all.
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerPart:
+    """Some rows of tiles in a zone, in the store.
+
+    Attributes:
+        key: (zone, part); parts follow each other from north to south.
+        num_by_status: tiles per status.
+    """
+
+    key: tuple[int, int]
+    num_by_status: dict[str, int]
+
+
+def part_of(key: TileKey) -> tuple[int, int]:
+    """The part of the ledger that a tile belongs to: (zone, tile row / 16)."""
+    return key[0], key[1] // ROWS_PER_PART
+
+
+def write_part(
+    spec: JobSpec,
+    key: tuple[int, int],
+    records: Iterable[TileRecord],
+    notes: Iterable[TileNote],
+) -> LedgerPart:
+    """Write some rows of tiles to the store.
 
     Args:
         spec: the job.
-        records: one per planned tile, in any order.
-        notes: what later stages left out.
+        key: of the part, as `part_of` says for all its tiles.
+        records: one per planned tile, in any order; at least one.
+        notes: what later stages left out there.
     """
     ordered = sorted(records, key=lambda record: record.key)
-    noted = _notes_by_tile(notes)
-    tiles = _tile_rows(spec, ordered, noted) if ordered else LEDGER_SCHEMA.empty_table()
-    table = pa.concat_tables([tiles, _image_rows(spec)])
-    info = write_shard(
+    write_table(_part_path(spec, key), _tile_rows(spec, ordered, _notes_by_tile(notes)))
+    return LedgerPart(key=key, num_by_status=Counter(record.status for record in ordered))
+
+
+def join_ledger(spec: JobSpec, parts: Iterable[LedgerPart]) -> LedgerSummary:
+    """Write OUT/tiles.parquet, whole or not at all, in memory that does not grow with the tiles.
+
+    Args:
+        spec: the job.
+        parts: all parts, in any order.
+    """
+    ordered = sorted(parts, key=lambda part: part.key)
+    num_by_status: Counter[str] = Counter()
+    for part in ordered:
+        num_by_status.update(part.num_by_status)
+    info = write_ordered(
         spec.out_path / LEDGER_NAME,
-        [table],
+        [
+            *(functools.partial(_load_part, spec, part.key) for part in ordered),
+            functools.partial(_image_rows, spec),
+        ],
         schema=LEDGER_SCHEMA,
-        config=WriteConfig(),
     )
     return LedgerSummary(
-        num_tiles=len(ordered),
-        num_by_status=dict(sorted(Counter(record.status for record in ordered).items())),
+        num_tiles=num_by_status.total(),
+        num_by_status=dict(sorted(num_by_status.items())),
         num_failed_images=len(spec.failed_images),
         sha256=info.sha256,
         num_bytes=info.num_bytes,
     )
+
+
+def _part_path(spec: JobSpec, key: tuple[int, int]) -> Path:
+    name = f"z{key[0]}_p{key[1]}"
+    return TileStore(spec.store_path).work_path(spec.run_hash, "ledger", name)
+
+
+def _load_part(spec: JobSpec, key: tuple[int, int]) -> pa.Table:
+    return read_table(_part_path(spec, key))[0].replace_schema_metadata(None)
 
 
 def _notes_by_tile(notes: Iterable[TileNote]) -> dict[TileKey, str]:

@@ -99,14 +99,14 @@ class JournalReader:
         for path in sorted(self._folder.glob("*.jsonl")):
             with path.open("rb") as file:
                 file.seek(self._offsets.get(path, 0))
-                data = file.read()
-            whole = data[: data.rfind(b"\n") + 1]
-            self._offsets[path] = self._offsets.get(path, 0) + len(whole)
-            for line in whole.splitlines():
-                try:
-                    yield json.loads(line)
-                except ValueError:
-                    continue  # a line torn by a killed worker and continued by nobody
+                for line in file:
+                    if not line.endswith(b"\n"):
+                        break
+                    self._offsets[path] = self._offsets.get(path, 0) + len(line)
+                    try:
+                        yield json.loads(line)
+                    except ValueError:
+                        continue  # a line torn by a killed worker and continued by nobody
 
 
 class ProgressView(Protocol):

@@ -14,8 +14,9 @@ import apache_beam as beam
 
 from geo.atomic_files import write_atomically
 from pipeline.dataset_pages import write_dataset_stac, write_run_report
-from pipeline.ledger import LedgerSummary
+from pipeline.ledger import LedgerSummary, join_ledger
 from pipeline.progress import JournalReader
+from pipeline.run_totals import RunTotals
 from pipeline.spec import JobSpec
 from pipeline.tile_store import TileStore
 from pipeline.write import WrittenShard
@@ -59,13 +60,13 @@ def _publish(
     shards = sorted(shards, key=lambda shard: shard.token)
     summary = ledger[0] if ledger else _empty_ledger(spec)
     _remove_strays(spec.out_path, {shard.path for shard in shards})
-    events = list(JournalReader(store.journal_path(spec.run_token)).new_events())
-    facts = run_facts(spec, shards, summary, events)
+    totals = RunTotals(JournalReader(store.journal_path(spec.run_token)).new_events())
+    facts = run_facts(shards, summary, totals)
     stac = write_dataset_stac(spec, shards)
-    write_run_report(spec, shards, events, facts)
+    write_run_report(spec, shards, totals, facts)
     _write_json(spec.out_path / "run.json", facts)
     _write_json(
-        spec.out_path / MANIFEST_NAME, {**manifest(spec, shards, summary, events), "stac": stac}
+        spec.out_path / MANIFEST_NAME, {**manifest(spec, shards, summary, totals), "stac": stac}
     )
     shutil.rmtree(spec.store_path / "work", ignore_errors=True)
     journal = store.journal(spec.run_token)
@@ -73,9 +74,7 @@ def _publish(
 
 
 def _empty_ledger(spec: JobSpec) -> LedgerSummary:
-    from pipeline.ledger import write_ledger
-
-    return write_ledger(spec, [], [])
+    return join_ledger(spec, [])
 
 
 def _remove_strays(out: Path, named: set[str]) -> None:
@@ -100,7 +99,7 @@ def manifest(
     spec: JobSpec,
     shards: Sequence[WrittenShard],
     ledger: LedgerSummary,
-    events: Sequence[dict[str, Any]],
+    totals: RunTotals,
 ) -> dict[str, Any]:
     """The manifest: what the dataset holds and what it was made of; no times.
 
@@ -108,16 +107,15 @@ def manifest(
         spec: the job.
         shards: the files, in the order of their names.
         ledger: what became of the tiles.
-        events: the run's journal, for what the network ran on.
+        totals: of the run's journal, for what the network ran on.
     """
-    prints = {json.dumps(e["fingerprint"], sort_keys=True) for e in events if e["event"] == "model"}
     return {
         "everyroof": code_version(),
         "config": json.loads(spec.config.to_json()),
         "model": {
             "model_id": spec.model_id,
             "sha256": spec.bundle_sha256,
-            "ran_on": [json.loads(text) for text in sorted(prints)],
+            "ran_on": totals.fingerprints,
         },
         "gsd_m": spec.gsd_m,
         "images": [
@@ -136,35 +134,20 @@ def manifest(
 
 
 def run_facts(
-    spec: JobSpec,
-    shards: Sequence[WrittenShard],
-    ledger: LedgerSummary,
-    events: Sequence[dict[str, Any]],
+    shards: Sequence[WrittenShard], ledger: LedgerSummary, totals: RunTotals
 ) -> dict[str, Any]:
     """run.json: times and throughput of this run, by stage."""
-    tiles = [e for e in events if e["event"] == "tile"]
-    worked = [e for e in tiles if "segment_s" in e]
-    stages: dict[str, float] = {}
-    for event in events:
-        if event["event"] == "stage":
-            stages[event["name"]] = stages.get(event["name"], 0.0) + event["seconds"]
-    for step in ("read_s", "segment_s", "trace_s"):
-        stages[f"Detect.{step[:-2]}"] = sum(e[step] for e in worked)
-    started = next((e for e in events if e["event"] == "started"), None)
-    first = min(
-        (e["time"] - e["read_s"] - e["segment_s"] - e["trace_s"] for e in worked), default=None
-    )
-    now = time.time()
+    now, begin, first = time.time(), totals.begin, totals.first_tile_time
     return {
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "wall_s": round(now - started["begin"], 3) if started else None,
-        "startup_s": round(first - started["begin"], 3) if started and first else None,
+        "wall_s": round(now - begin, 3) if begin else None,
+        "startup_s": round(first - begin, 3) if begin and first else None,
         "work_s": round(now - first, 3) if first else None,
-        "tiles_segmented": len(worked),
-        "tiles_stored": sum(bool(e.get("stored")) for e in tiles),
-        "windows": sum(e.get("windows", 0) for e in worked),
-        "pixels_valid": sum(e.get("pixels", 0) for e in worked),
+        "tiles_segmented": totals.num_segmented,
+        "tiles_stored": totals.num_stored,
+        "windows": totals.num_windows,
+        "pixels_valid": totals.num_pixels,
         "footprints": sum(shard.num_rows for shard in shards),
         "tiles_failed": ledger.num_by_status.get("failed", 0),
-        "stage_s": {name: round(seconds, 3) for name, seconds in sorted(stages.items())},
+        "stage_s": {name: round(seconds, 3) for name, seconds in sorted(totals.stage_s.items())},
     }

@@ -19,7 +19,7 @@ from pipeline.counters import count
 from pipeline.cover import Cover
 from pipeline.finish import work_name
 from pipeline.spec import JobSpec, TileKey
-from pipeline.tile_store import TileStore, read_table, write_table
+from pipeline.tile_store import TileStore, read_facts, read_table, write_table
 
 STAGE = "ResolveOverlaps"
 CHAIN_LENGTH = 3
@@ -60,7 +60,7 @@ class _ResolveDoFn(beam.DoFn):
     def process(self, key: TileKey, finished: int) -> Iterable[tuple[TileKey, CellCounts]]:
         begin = time.perf_counter()
         table, facts = self._load(key)
-        context = self._context(key, facts["bounds"])
+        context = self._context(key, table, facts["bounds"])
         result = resolve_overlaps(table, context, self._spec.config.overlap)
         final = self._inside_aoi(result.table)
         count(STAGE, "trimmed", result.num_trimmed)
@@ -94,43 +94,52 @@ class _ResolveDoFn(beam.DoFn):
         lon, lat = table["longitude"].to_numpy(), table["latitude"].to_numpy()
         return table.filter(pa.array(self._cover.is_inside_aoi(lon, lat)))
 
-    def _context(self, key: TileKey, bounds: list[float]) -> pa.Table:
-        parts = []
-        around = list(neighbours(self._spec, key))
-        if any(zone != key[0] for zone, _, _ in around):
+    def _context(self, key: TileKey, own: pa.Table, bounds: list[float]) -> pa.Table:
+        wide = _widened(bounds, CHAIN_LENGTH * self._spec.config.grid.max_building_m)
+        parts = self._rows_of(neighbours_beyond(self._spec, key), wide)
+        if parts:
             # Twins decide in chains (A loses to B, which loses to C): see the whole chain.
-            bounds = _widened(bounds, CHAIN_LENGTH * self._spec.config.grid.max_building_m)
-        for neighbour in around:
-            name = work_name(neighbour)
-            path = self._store.work_path(self._spec.run_hash, "finished", name)
-            if path.exists():
-                table, facts = read_table(path)
-                if _meet(bounds, facts["bounds"]):
-                    parts.append(_rows_within(table, bounds))
-        own = self._store.work_path(self._spec.run_hash, "finished", work_name(key))
-        return pa.concat_tables(parts) if parts else read_table(own)[0].slice(0, 0)
+            parts += self._rows_of(neighbours_within(self._spec, key, CHAIN_LENGTH), wide)
+        else:
+            parts = self._rows_of(neighbours_within(self._spec, key), bounds)
+        return pa.concat_tables(parts) if parts else own.slice(0, 0)
+
+    def _rows_of(self, keys: Iterable[TileKey], bounds: list[float]) -> list[pa.Table]:
+        """Rows of tiles' finished tables that meet the bounds; tables that do not are not read."""
+        paths = (
+            self._store.work_path(self._spec.run_hash, "finished", work_name(key)) for key in keys
+        )
+        return [
+            _rows_within(read_table(path)[0], bounds)
+            for path in paths
+            if path.exists() and _meet(bounds, read_facts(path)["bounds"])
+        ]
 
 
-def neighbours(spec: JobSpec, key: TileKey) -> Iterator[TileKey]:
-    """Tiles whose footprints can reach those of a tile, in its own zone and in the next ones.
+def neighbours_within(spec: JobSpec, key: TileKey, num_buildings: int = 1) -> Iterator[TileKey]:
+    """Tiles of the same zone whose footprints can reach those of a tile.
 
     A footprint belongs to the tile of its first pixel and reaches at most one largest building
     beyond it; so do those of the others.
+
+    Args:
+        spec: the job.
+        key: the tile; not among its neighbours.
+        num_buildings: how many of the largest buildings in a row the reach is.
     """
     zone, row, col = key
-    reach = -(-spec.max_extent_px // spec.tile_px)
-    others = [
-        tile
-        for other in (zone - 1, zone + 1)
-        for tile in _in_zone(spec, key, (other - 1) % NUM_ZONES + 1, CHAIN_LENGTH * reach)
-    ]
-    if others:
-        reach *= CHAIN_LENGTH
+    reach = num_buildings * -(-spec.max_extent_px // spec.tile_px)
     for d_row in range(-reach, reach + 1):
         for d_col in range(-reach, reach + 1):
             if d_row or d_col:
                 yield zone, row + d_row, col + d_col
-    yield from others
+
+
+def neighbours_beyond(spec: JobSpec, key: TileKey) -> Iterator[TileKey]:
+    """Tiles of the next zones whose footprints may decide about those of a tile, in chains."""
+    reach = CHAIN_LENGTH * -(-spec.max_extent_px // spec.tile_px)
+    for other in (key[0] - 1, key[0] + 1):
+        yield from _in_zone(spec, key, (other - 1) % NUM_ZONES + 1, reach)
 
 
 def _in_zone(spec: JobSpec, key: TileKey, other: int, reach: int) -> Iterator[TileKey]:

@@ -19,12 +19,13 @@ from pipeline.write import WriteLedger, WriteShards
 logger = logging.getLogger(__name__)
 
 
-def build_graph(root: Any, spec: JobSpec) -> None:
+def build_graph(root: Any, spec: JobSpec, detect: type[DetectBuildings] = DetectBuildings) -> None:
     """Lay out the whole job below a pipeline's root.
 
     Args:
         root: a Beam pipeline.
         spec: what to compute.
+        detect: finds the buildings of tiles; simulations put one without a network here.
     """
     cover = Cover(spec)
     cells = cover.plan_cells()
@@ -40,7 +41,7 @@ def build_graph(root: Any, spec: JobSpec) -> None:
         | "SpreadCells" >> beam.Reshuffle()
         | "PlanTiles" >> PlanTiles(spec, len(cells))
         | "SpreadTiles" >> beam.Reshuffle()
-        | "DetectBuildings" >> DetectBuildings(spec, _barrier(profiled, "Profiled"))
+        | "DetectBuildings" >> detect(spec, _barrier(profiled, "Profiled"))
     )
     sizes = level_sizes(cover.tile_extent().values())
     merged, notes = detected.refs | "MergeSeams" >> MergeSeams(spec, sizes)
@@ -57,7 +58,7 @@ def build_graph(root: Any, spec: JobSpec) -> None:
     )
     resolved = finished | "ResolveOverlaps" >> ResolveOverlaps(spec, _barrier(finished, "Finished"))
     shards = resolved | "WriteShards" >> WriteShards(spec)
-    ledger = detected.records | "WriteLedger" >> WriteLedger(spec, beam.pvalue.AsList(notes))
+    ledger = detected.records | "WriteLedger" >> WriteLedger(spec, notes)
     _ = root | "PublishDataset" >> PublishDataset(spec, shards, ledger)
 
 
@@ -72,11 +73,18 @@ def is_local(options: PipelineOptions) -> bool:
     return runner in (None, "DirectRunner", "FnApiRunner", "BundleBasedDirectRunner")
 
 
-def run_graph(spec: JobSpec, options: PipelineOptions) -> Any:
+def run_graph(
+    spec: JobSpec, options: PipelineOptions, detect: type[DetectBuildings] = DetectBuildings
+) -> Any:
     """Run the job to its end.
 
     The local runner is Beam's FnApiRunner, named here: `DirectRunner` first tries to download
     another engine.
+
+    Args:
+        spec: what to compute.
+        options: Beam's.
+        detect: as in `build_graph`.
 
     Returns:
         Beam's result, for its counters.
@@ -87,7 +95,7 @@ def run_graph(spec: JobSpec, options: PipelineOptions) -> Any:
 
         runner = FnApiRunner()
     pipeline = beam.Pipeline(runner=runner, options=options)
-    build_graph(pipeline, spec)
+    build_graph(pipeline, spec, detect)
     result = pipeline.run()
     result.wait_until_finish()
     return result

@@ -4,6 +4,7 @@ Made once by the launcher: images opened, the bundle's facts read, the area of i
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import logging
@@ -109,9 +110,10 @@ class JobSpec:
         """The world grid of a zone."""
         return WorldGrid(zone, self.gsd_mm)
 
-    @property
+    @functools.cached_property
     def run_hash(self) -> str:
         """Identity of everything the result depends on: names the folder of later stages."""
+        # Kept: every path of a later stage asks for it, and the config names every image.
         facts = {
             "format": (TILE_FORMAT, FINISH_FORMAT),
             "config": json.loads(self.config.to_json()),

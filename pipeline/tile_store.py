@@ -11,11 +11,13 @@ Nothing is unpickled: tables are Arrow IPC files, records are JSON. Every file a
 at all, so a killed run leaves nothing that could be mistaken for a result.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
 import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -195,12 +197,28 @@ def read_table(path: Path) -> tuple[pa.Table, dict[str, Any]]:
     Raises:
         TileStoreError: if the file is missing or damaged.
     """
+    with _opened(path) as file:
+        table = file.read_all()
+        return table, json.loads(table.schema.metadata[_FACTS])
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """Only the facts of a table, from the file's end.
+
+    Raises:
+        TileStoreError: if the file is missing or damaged.
+    """
+    with _opened(path) as file:
+        facts: dict[str, Any] = json.loads(file.schema.metadata[_FACTS])
+        return facts
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[pa.ipc.RecordBatchFileReader]:
     try:
         with pa.memory_map(str(path)) as source:
-            table = pa.ipc.open_file(source).read_all()
-        facts = json.loads(table.schema.metadata[_FACTS])
+            yield pa.ipc.open_file(source)
     except (OSError, pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
         raise TileStoreError(
             f"{path}: the tile store's file cannot be read ({error}); delete it and run again"
         ) from error
-    return table, facts

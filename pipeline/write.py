@@ -7,20 +7,22 @@ from typing import Any
 
 import apache_beam as beam
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from geo.footprints import FOOTPRINT_SCHEMA
 from geo.geoparquet import SORT_COLUMN, write_shard
 from geo.shards import Shard, assign_shards, merge_counts, plan_shards
 from pipeline.counters import count
-from pipeline.failures import TileNote, TileRecord
 from pipeline.finish import work_name
-from pipeline.ledger import LedgerSummary, write_ledger
+from pipeline.ledger import LedgerPart, join_ledger, part_of, write_part
 from pipeline.packing import pack_key, pack_record, unpack_key, unpack_record
 from pipeline.resolve import CellCounts
 from pipeline.spec import JobSpec, TileKey
 from pipeline.tile_store import TileStore, read_table
 
+Counts = tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]
+"""S2 cells, each once, and the number of footprints in each."""
 PUBLIC_SCHEMA = FOOTPRINT_SCHEMA.remove(FOOTPRINT_SCHEMA.get_field_index(SORT_COLUMN))
 
 
@@ -76,23 +78,35 @@ class WriteShards(beam.PTransform):
 
 
 class _SumCountsFn(beam.CombineFn):
-    """Adds counts per S2 cell."""
+    """Adds counts per S2 cell.
 
-    def create_accumulator(self) -> Any:
-        return np.zeros(0, np.uint64), np.zeros(0, np.int64)
+    The accumulator is a list of parts, each more than twice as long as the next: a part is added to
+    the one before it when it has grown to half of it. Adding every tile to one long sum would take
+    time by the square of the tiles.
+    """
 
-    def add_input(self, accumulator: Any, counts: CellCounts) -> Any:
+    def create_accumulator(self) -> list[Counts]:
+        return []
+
+    def add_input(self, parts: list[Counts], counts: CellCounts) -> list[Counts]:
         cells = np.array([cell for cell, _ in counts], np.uint64)
-        return merge_counts([accumulator, (cells, np.array([n for _, n in counts], np.int64))])
+        parts.append((cells, np.array([n for _, n in counts], np.int64)))
+        while len(parts) > 1 and len(parts[-2][0]) <= 2 * len(parts[-1][0]):
+            last = parts.pop()
+            parts[-1] = merge_counts([parts[-1], last])
+        return parts
 
-    def merge_accumulators(self, accumulators: Any) -> Any:
-        return merge_counts(accumulators)
+    def merge_accumulators(self, accumulators: Iterable[list[Counts]]) -> list[Counts]:
+        return [merge_counts(part for parts in accumulators for part in parts)]
 
-    def extract_output(self, accumulator: Any) -> Any:
-        return accumulator
+    def compact(self, parts: list[Counts]) -> list[Counts]:
+        return [merge_counts(parts)]
+
+    def extract_output(self, parts: list[Counts]) -> Counts:
+        return merge_counts(parts)
 
 
-def _plan(counts: Any, max_rows: int) -> list[Shard]:
+def _plan(counts: Counts, max_rows: int) -> list[Shard]:
     cells, num_rows = counts
     return plan_shards(cells, num_rows, max_rows)
 
@@ -153,8 +167,9 @@ class _WriteShardDoFn(beam.DoFn):
 class WriteLedger(beam.PTransform):
     """Tile records to tiles.parquet: every planned tile, its status and why.
 
-    Element in: `TileRecord`; side input: `TileNote`s of later stages. Element out: one
-    `LedgerSummary`. Retries are safe: the file is rewritten whole.
+    Element in: `TileRecord`; also `TileNote`s of later stages. Element out: one `LedgerSummary`.
+    Keyed by some rows of tiles, whose part of the ledger goes to the store; one worker then copies
+    the parts into one file. Retries are safe: files are rewritten whole.
     """
 
     def __init__(self, spec: JobSpec, notes: Any) -> None:
@@ -164,18 +179,23 @@ class WriteLedger(beam.PTransform):
 
     def expand(self, records: Any) -> Any:
         """Wire the transform."""
+        keyed = {
+            "records": records
+            | "KeyRecords" >> beam.Map(lambda record: (part_of(record.key), pack_record(record))),
+            "notes": self._notes | "KeyNotes" >> beam.Map(lambda note: (part_of(note.key), note)),
+        }
         return (
-            records
-            | "ToOneLedger" >> beam.Map(_under_one_key)
-            | "GroupLedger" >> beam.GroupByKey()
-            | "WriteTiles" >> beam.Map(_write_ledger, self._spec, self._notes)
+            keyed
+            | "GroupLedger" >> beam.CoGroupByKey()
+            | "WriteParts" >> beam.FlatMap(_write_part, self._spec)
+            | "ToOneLedger" >> beam.Map(lambda part: (0, part))
+            | "GroupParts" >> beam.GroupByKey()
+            | "JoinLedger" >> beam.Map(lambda parts, spec: join_ledger(spec, parts[1]), self._spec)
         )
 
 
-def _under_one_key(record: TileRecord) -> tuple[int, bytes]:
-    return 0, pack_record(record)
-
-
-def _write_ledger(element: Any, spec: JobSpec, notes: Sequence[TileNote]) -> LedgerSummary:
-    _, rows = element
-    return write_ledger(spec, map(unpack_record, rows), notes)
+def _write_part(element: Any, spec: JobSpec) -> Iterable[LedgerPart]:
+    key, grouped = element
+    records = list(map(unpack_record, grouped["records"]))
+    if records:
+        yield write_part(spec, key, records, grouped["notes"])

@@ -1,0 +1,69 @@
+"""What a run did, added up from its journal line by line: memory does not grow with the tiles."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+
+class RunTotals:
+    """Sums over the events of a journal.
+
+    Attributes:
+        begin: when the run started, seconds since the epoch; None if the journal does not say.
+        first_tile_time: when the first tile was begun, likewise; None without a segmented tile.
+        num_segmented: tiles segmented in this run.
+        num_stored: tiles that an earlier run had finished.
+        num_windows: windows that went through the network.
+        num_pixels: valid pixels of all tiles.
+        stage_s: busy seconds by stage, summed over all workers.
+        num_models: networks loaded, which is the number of workers that segmented.
+        fingerprint: what the first of them ran on; empty without one.
+    """
+
+    def __init__(self, events: Iterable[dict[str, Any]]) -> None:
+        self.begin: float | None = None
+        self.first_tile_time: float | None = None
+        self.num_segmented = self.num_stored = self.num_windows = self.num_pixels = 0
+        self.stage_s: dict[str, float] = defaultdict(float)
+        self.num_models = 0
+        self.fingerprint: dict[str, Any] = {}
+        self._fingerprints: set[str] = set()
+        for step in _STEPS:
+            self.stage_s[f"Detect.{step}"] = 0
+        for event in events:
+            self._add(event)
+
+    @property
+    def fingerprints(self) -> list[dict[str, Any]]:
+        """What the networks ran on, each kind once, in a fixed order."""
+        return [json.loads(text) for text in sorted(self._fingerprints)]
+
+    def _add(self, event: dict[str, Any]) -> None:
+        kind = event["event"]
+        if kind == "tile":
+            self._add_tile(event)
+        elif kind == "stage":
+            self.stage_s[event["name"]] += event["seconds"]
+        elif kind == "model":
+            self.num_models += 1
+            self.fingerprint = self.fingerprint or event["fingerprint"]
+            self._fingerprints.add(json.dumps(event["fingerprint"], sort_keys=True))
+        elif kind == "started" and self.begin is None:
+            self.begin = event["begin"]
+
+    def _add_tile(self, event: dict[str, Any]) -> None:
+        self.num_stored += bool(event.get("stored"))
+        self.num_windows += event.get("windows", 0)
+        self.num_pixels += event.get("pixels", 0)
+        if "segment_s" not in event:
+            return
+        self.num_segmented += 1
+        for step in _STEPS:
+            self.stage_s[f"Detect.{step}"] += event[f"{step}_s"]
+        begun = event["time"] - event["read_s"] - event["segment_s"] - event["trace_s"]
+        if self.first_tile_time is None or begun < self.first_tile_time:
+            self.first_tile_time = begun
+
+
+_STEPS = ("read", "segment", "trace")
