@@ -15,6 +15,7 @@ from rasterio.windows import Window
 from geo.errors import RasterError
 from geo.gdal import gdal_env, gdal_reason
 from geo.image_levels import Level
+from geo.image_names import shown_path
 from geo.images import ImageInfo
 from geo.pixel_window import PixelWindow
 
@@ -88,7 +89,8 @@ class ImageReader:
                 return values, _read_valid(info, dataset, part, values)
         except (RasterioError, OSError) as error:
             raise RasterError(
-                f"cannot read image {info.path}, columns {window.col_off} to {window.col_end}, "
+                f"cannot read image {shown_path(info.path)}, "
+                f"columns {window.col_off} to {window.col_end}, "
                 f"rows {window.row_off} to {window.row_end} of {_level_name(level)}: "
                 f"{gdal_reason(error)}"
             ) from error
@@ -126,7 +128,10 @@ def _read_valid(
             return None
         nodata = np.asarray(info.nodata).astype(values.dtype)
         return np.asarray((values != nodata).any(axis=2)).view(np.uint8)
-    mask = dataset.read_masks(info.bands[0], window=part)
+    if info.mask.startswith("band"):
+        mask = dataset.read(int(info.mask.removeprefix("band")), window=part)
+    else:
+        mask = dataset.read_masks(info.bands[0], window=part)
     return np.asarray(mask >= _MASK_VALID).view(np.uint8)
 
 

@@ -22,6 +22,7 @@ from geo.errors import GridError, RasterError
 from geo.gdal import gdal_env, gdal_reason
 from geo.grid import check_latitudes, unwrap_longitude, zone_of_longitude, zone_to_lonlat
 from geo.image_checks import check_file, check_georeference, choose_bands
+from geo.image_names import shown_path
 from geo.image_version import content_version
 
 Float64Array = npt.NDArray[np.float64]
@@ -57,7 +58,8 @@ class ImageInfo:
         bands: bands to read, from 1, in the model's order.
         dtype: name of the values' type.
         nodata: value that marks missing pixels, None if there is none.
-        mask: where validity is told: "all_valid", "nodata", "alpha" or "mask" (internal or .msk).
+        mask: where validity is told: "all_valid", "nodata", "alpha", "mask" (internal or .msk), or
+            "band4", a band by its number.
         block_size: (width, height) in which the file stores its pixels.
         overview_sizes: (width, height) of each usable overview, finest first.
         gsd_col_m: metres on the ground from column to column at the centre.
@@ -127,6 +129,7 @@ def open_image(
     date: datetime.date | None = None,
     bands: tuple[int, ...] | None = None,
     num_bands: int = 3,
+    version: str | None = None,
 ) -> ImageInfo:
     """Look at an image and check that it can be used.
 
@@ -136,6 +139,7 @@ def open_image(
         date: day it was taken; None: from the file's tags, where they say it.
         bands: bands to read, from 1; None: those tagged red, green and blue, else the first ones.
         num_bands: bands that the model wants.
+        version: identity of the content; None: found by looking at it (`geo.image_version`).
 
     Raises:
         RasterError: if it is missing, empty, no raster, without georeference, has too few bands or
@@ -146,9 +150,9 @@ def open_image(
         with gdal_env(path), warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             with rasterio.open(path) as dataset:
-                return _inspect(path, dataset, image_id, date, bands, num_bands)
+                return _inspect(path, dataset, image_id, date, bands, num_bands, version)
     except (RasterioError, OSError) as error:
-        raise RasterError(f"cannot read image {path}: {gdal_reason(error)}") from error
+        raise RasterError(f"cannot read image {shown_path(path)}: {gdal_reason(error)}") from error
 
 
 def _inspect(
@@ -158,6 +162,7 @@ def _inspect(
     date: datetime.date | None,
     bands: tuple[int, ...] | None,
     num_bands: int,
+    version: str | None,
 ) -> ImageInfo:
     check_georeference(path, dataset)
     chosen = choose_bands(path, dataset, bands, num_bands)
@@ -169,7 +174,7 @@ def _inspect(
         path=path,
         image_id=image_id or _stem(path),
         date=date or _tagged_date(dataset),
-        version=content_version(path, dataset),
+        version=version or content_version(path, dataset),
         crs=crs.to_wkt(),
         transform=dataset.transform[:6],
         width=dataset.width,
