@@ -23,6 +23,7 @@ from rasterio.windows import Window
 from geo.errors import RasterError, StorageError
 from geo.gdal import gdal_env, gdal_reason, is_remote
 from geo.image_levels import Level
+from geo.image_names import shown_path
 from geo.images import ImageInfo
 from geo.pixel_window import PixelWindow
 from geo.remote_names import redact, to_gdal
@@ -102,7 +103,7 @@ class ImageReader:
             # One that is not there any more, or answers otherwise, may well have been replaced.
             says = self._what_server_says(info)
             raise RasterError(
-                f"cannot read image {redact(info.path)}, columns {window.col_off} to "
+                f"cannot read image {redact(shown_path(info.path))}, columns {window.col_off} to "
                 f"{window.col_end}, rows {window.row_off} to {window.row_end} of "
                 f"{_level_name(level)}: {gdal_reason(error)}{says}"
             ) from error
@@ -231,7 +232,10 @@ def _read_valid(
             return None
         nodata = np.asarray(info.nodata).astype(values.dtype)
         return np.asarray((values != nodata).any(axis=2)).view(np.uint8)
-    mask = dataset.read_masks(info.bands[0], window=part)
+    if info.mask.startswith("band"):
+        mask = dataset.read(int(info.mask.removeprefix("band")), window=part)
+    else:
+        mask = dataset.read_masks(info.bands[0], window=part)
     return np.asarray(mask >= _MASK_VALID).view(np.uint8)
 
 

@@ -22,6 +22,7 @@ from geo.errors import GridError, RasterError, StorageError
 from geo.gdal import gdal_env, gdal_reason, is_remote
 from geo.grid import check_latitudes, unwrap_longitude, zone_of_longitude, zone_to_lonlat
 from geo.image_checks import check_file, check_georeference, choose_bands
+from geo.image_names import shown_path
 from geo.image_version import RemoteFiles, content_version, remote_files
 from geo.remote_names import redact, to_gdal
 from geo.remote_state import UNKNOWN, StateError, remote_state
@@ -59,7 +60,8 @@ class ImageInfo:
         bands: bands to read, from 1, in the model's order.
         dtype: name of the values' type.
         nodata: value that marks missing pixels, None if there is none.
-        mask: where validity is told: "all_valid", "nodata", "alpha" or "mask" (internal or .msk).
+        mask: where validity is told: "all_valid", "nodata", "alpha", "mask" (internal or .msk), or
+            "band4", a band by its number.
         block_size: (width, height) in which the file stores its pixels.
         overview_sizes: (width, height) of each usable overview, finest first.
         gsd_col_m: metres on the ground from column to column at the centre.
@@ -134,6 +136,7 @@ def open_image(
     date: datetime.date | None = None,
     bands: tuple[int, ...] | None = None,
     num_bands: int = 3,
+    version: str | None = None,
 ) -> ImageInfo:
     """Look at an image and check that it can be used.
 
@@ -143,6 +146,7 @@ def open_image(
         date: day it was taken; None: from the file's tags, where they say it.
         bands: bands to read, from 1; None: those tagged red, green and blue, else the first ones.
         num_bands: bands that the model wants.
+        version: identity of the content; None: found by looking at it (`geo.image_version`).
 
     Raises:
         RasterError: if it is missing, empty, no raster, without georeference, has too few bands or
@@ -155,13 +159,14 @@ def open_image(
             # Before it is opened: a change from here on is noticed.
             state = _state_at_start(path) if is_remote(path) else UNKNOWN
             with rasterio.open(to_gdal(path)) as dataset:
-                return _inspect(path, state, dataset, image_id, date, bands, num_bands)
+                return _inspect(path, state, dataset, image_id, date, bands, num_bands, version)
     except RasterError as error:
         raise RasterError(redact(str(error))) from error.__cause__
     except FileNotFoundError:
         raise RasterError(f"image {redact(path)} does not exist; check the URL") from None
     except (RasterioError, OSError, StorageError) as error:
-        raise RasterError(f"cannot read image {redact(path)}: {gdal_reason(error)}") from error
+        shown = redact(shown_path(path))
+        raise RasterError(f"cannot read image {shown}: {gdal_reason(error)}") from error
 
 
 def _state_at_start(path: str) -> str:
@@ -180,6 +185,7 @@ def _inspect(
     date: datetime.date | None,
     bands: tuple[int, ...] | None,
     num_bands: int,
+    version: str | None,
 ) -> ImageInfo:
     check_georeference(path, dataset)
     chosen = choose_bands(path, dataset, bands, num_bands)
@@ -193,7 +199,7 @@ def _inspect(
         path=path,
         image_id=image_id or _stem(path),
         date=date or _tagged_date(dataset),
-        version=content_version(path, dataset, remote),
+        version=version or content_version(path, dataset, remote),
         crs=crs.to_wkt(),
         transform=dataset.transform[:6],
         width=dataset.width,
