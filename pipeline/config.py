@@ -5,8 +5,8 @@ before any work starts, naming the key, the value and what was expected.
 """
 
 import dataclasses
-import datetime
 import json
+import typing
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -24,26 +24,14 @@ from geo.shards import ShardConfig
 from model.segment import SegmentConfig
 from model.shipped import SHIPPED, resolve_bundle
 from pipeline.engine_config import EngineConfig
+from pipeline.image_sources import SOURCES, ImageSource, ResolvedSource, as_record
+from pipeline.image_sources import ImageConfig as ImageConfig
 
 FORBID: dict[str, str] = {"extra": "forbid"}
 
 
 class ConfigError(EveryroofError):
     """A configuration that cannot be used; nothing was started."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ImageConfig:
-    """One image."""
-
-    __pydantic_config__: ClassVar[dict[str, str]] = FORBID
-
-    path: str
-    """A path or URL that GDAL opens."""
-    id: str | None = None
-    """Name in the column `image_id`; the file's stem unless given."""
-    date: datetime.date | None = None
-    """Date of acquisition (YYYY-MM-DD); read from the image's tags unless given."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -98,8 +86,9 @@ class RunConfig:
 
     __pydantic_config__: ClassVar[dict[str, str]] = FORBID
 
-    images: tuple[str | ImageConfig, ...]
-    """Images, in the order of preference; a plain path or path, id and date."""
+    images: tuple[ImageSource, ...]
+    """Images, in the order of preference: paths, patterns, lists, catalogues, tile services (see
+    `pipeline.image_sources`)."""
     output: str
     """Folder of the result; must be new, empty, or an earlier run's."""
     model: str = SHIPPED
@@ -133,9 +122,9 @@ class RunConfig:
         """Folder of the tile store."""
         return Path(self.tile_store) if self.tile_store else Path(self.output) / ".tiles"
 
-    def image_configs(self) -> list[ImageConfig]:
-        """The images, plain paths turned into records."""
-        return [ImageConfig(path=i) if isinstance(i, str) else i for i in self.images]
+    def image_sources(self) -> list[ResolvedSource]:
+        """The entries of `images`, plain paths and patterns turned into records."""
+        return [as_record(source) for source in self.images]
 
     def to_json(self) -> str:
         """The resolved config as JSON, keys sorted: what the manifest keeps."""
@@ -157,6 +146,8 @@ def parse_config(data: Any, *, source: str) -> RunConfig:
     """
     if not isinstance(data, dict):
         raise ConfigError(f"{source}: expected a mapping of keys, got {type(data).__name__}")
+    if isinstance(data.get("images"), str | dict):
+        data = {**data, "images": [data["images"]]}
     try:
         return _ADAPTER.validate_python(data)
     except ValidationError as error:
@@ -191,7 +182,7 @@ def _anchor_paths(config: RunConfig, folder: Path) -> RunConfig:
 
     return dataclasses.replace(
         config,
-        images=tuple(dataclasses.replace(i, path=anchored(i.path)) for i in config.image_configs()),
+        images=tuple(source.anchored(anchored) for source in config.image_sources()),
         model=resolve_bundle(config.model) if config.model == SHIPPED else anchored(config.model),
         output=anchored(config.output),
         area_of_interest=config.area_of_interest and anchored(config.area_of_interest),
@@ -200,8 +191,11 @@ def _anchor_paths(config: RunConfig, folder: Path) -> RunConfig:
 
 
 def _explain(entry: Any) -> str:
-    # A union such as "str | ImageConfig" adds its member's name to the location; leave it out.
-    place = ".".join(str(p) for p in entry["loc"] if p not in ("str", "ImageConfig"))
+    # A union adds its member's tag to the location ("images.0.stac.asset"); leave it out.
+    location = entry["loc"]
+    if location[:1] == ("images",) and len(location) > 2:
+        location = (*location[:2], *location[3:])
+    place = ".".join(str(part) for part in location)
     if entry["type"] == "unexpected_keyword_argument":
         return f"  {place}: unknown key{_nearest(entry['loc'])}"
     if entry["type"] == "missing":
@@ -216,10 +210,22 @@ def _nearest(location: tuple[Any, ...]) -> str:
 
     owner: Any = RunConfig
     for part in location[:-1]:
-        field = {f.name: f for f in dataclasses.fields(owner)}.get(str(part))
-        if field is None or not dataclasses.is_dataclass(field.type):
+        owner = _member(owner, part)
+        if owner is None:
             return ""
-        owner = field.type
     known = [f.name for f in dataclasses.fields(owner)]
     close = difflib.get_close_matches(str(location[-1]), known, n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; known keys: {', '.join(known)}"
+
+
+def _member(owner: Any, part: Any) -> Any:
+    """The dataclass behind a part of an error's location; None where there is none."""
+    if owner is ImageSource:
+        return ImageSource if isinstance(part, int) else SOURCES.get(part)
+    field = {f.name: f for f in dataclasses.fields(owner)}.get(str(part))
+    if field is None:
+        return None
+    if owner is RunConfig and part == "images":
+        return ImageSource
+    kinds = (field.type, *typing.get_args(field.type))
+    return next((kind for kind in kinds if dataclasses.is_dataclass(kind)), None)

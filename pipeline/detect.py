@@ -25,6 +25,7 @@ from model.segment import Segmenter
 from pipeline.counters import count, record_ms
 from pipeline.cover import Cover
 from pipeline.failures import TileRecord
+from pipeline.image_shelf import ImageShelf
 from pipeline.isolated import detect_isolated
 from pipeline.logs import configure_worker_logging, working_on
 from pipeline.orphan_guard import end_with_supervisor
@@ -33,7 +34,6 @@ from pipeline.probability import write_probability
 from pipeline.spec import JobSpec, TileKey
 from pipeline.tile_store import TileResult, TileStore
 from pipeline.tile_work import (
-    ProfileShelf,
     TileLayers,
     TileTask,
     make_task,
@@ -59,12 +59,14 @@ class TileRef:
         tile_hash: its name in the store.
         num_pieces: instances that touch the tile's edge.
         num_whole: the others.
+        images: positions in the job of the images that the stored tile counts from 0.
     """
 
     key: TileKey
     tile_hash: str
     num_pieces: int
     num_whole: int
+    images: tuple[int, ...]
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -83,6 +85,15 @@ class Detection:
     record: TileRecord
     ref: TileRef | None = None
     watch: Stopwatch | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Prepared:
+    """A tile on its way to the network; without layers it is stored, or to be done alone."""
+
+    task: TileTask
+    layers: TileLayers | None = None
+    is_stored: bool = False
 
 
 class DetectBuildings(beam.PTransform):
@@ -112,12 +123,12 @@ class TileDetector:
         self.spec = spec
         self.cover = Cover(spec)
         self.store = TileStore(spec.store_path)
-        self.shelf = ProfileShelf(spec, self.store)
+        self.shelf = ImageShelf(spec, self.store)
         self.segmenter = segmenter
         self._journal = self.store.journal(spec.run_token)
         self._reader = ThreadPoolExecutor(1, "read")
         self._tracer = ThreadPoolExecutor(1, "trace")
-        self._reading: tuple[TileTask, Future[TileLayers], Stopwatch] | None = None
+        self._reading: tuple[Tile, Future[_Prepared], Stopwatch] | None = None
         self._tracing: list[Future[Detection]] = []
 
     def start(self, tile: Tile, *, is_isolated: bool = False) -> Iterator[Detection]:
@@ -127,17 +138,9 @@ class TileDetector:
             tile: the tile.
             is_isolated: this process was made for this tile; do not make another.
         """
-        task = make_task(self.spec, self.cover, self.segmenter.fingerprint, tile)
-        if self.store.has_tile(task.tile_hash):
-            yield self._finished(task, self.store.load_tile(task.tile_hash), None)
-            return
-        if not is_isolated and self.store.num_attempts(task.tile_hash) >= ATTEMPTS_IN_COMPANY:
-            yield self._detect_alone(task)
-            return
-        self.store.mark_attempt(task.tile_hash)
         watch = Stopwatch()
-        future = self._reader.submit(self._read, task, watch)
-        waiting, self._reading = self._reading, (task, future, watch)
+        future = self._reader.submit(self._prepare, tile, watch, is_isolated)
+        waiting, self._reading = self._reading, (tile, future, watch)
         if waiting is not None:
             yield from self._segment(*waiting)
 
@@ -154,24 +157,71 @@ class TileDetector:
         self._reader.shutdown(cancel_futures=True)
         self._tracer.shutdown(cancel_futures=True)
 
-    def _read(self, task: TileTask, watch: Stopwatch) -> TileLayers:
+    def _prepare(self, tile: Tile, watch: Stopwatch, is_isolated: bool) -> "_Prepared":
+        """Open a tile's images, and read it unless it is stored or has to be worked on alone."""
         begin = time.perf_counter()
-        with working_on(task.tile.name):
-            layers = read_layers(self.spec, self.shelf, task)
+        with working_on(tile.name):
+            prepared = self._open_and_read(tile, is_isolated)
         watch.read_s = time.perf_counter() - begin
-        return layers
+        return prepared
+
+    def _open_and_read(self, tile: Tile, is_isolated: bool) -> "_Prepared":
+        task = self._task(tile)
+        if self.store.has_tile(task.tile_hash):
+            return _Prepared(task=task, is_stored=True)
+        if not is_isolated and self.store.num_attempts(task.tile_hash) >= ATTEMPTS_IN_COMPANY:
+            return _Prepared(task=task)
+        self.store.mark_attempt(task.tile_hash)
+        try:
+            layers = read_layers(self.spec, self.shelf, task)
+        except FAILURE_ERRORS:
+            self.store.clear_attempts(task.tile_hash)
+            raise
+        return _Prepared(task=task, layers=layers)
+
+    def _task(self, tile: Tile) -> TileTask:
+        def make() -> TileTask:
+            return make_task(self.spec, self.cover, self.shelf, self.segmenter.fingerprint, tile)
+
+        if self.spec.images.is_opened.all():
+            return make()
+        # Without versions there is no hash yet to mark an attempt by; opening may kill, too.
+        mark = f"opening-{tile.name}"
+        if self.store.num_attempts(mark) >= self.spec.config.limits.max_attempts:
+            self.store.clear_attempts(mark)
+            raise EveryroofError(
+                f"the worker died {self.spec.config.limits.max_attempts} times opening the images "
+                "of this tile; look at them with gdalinfo"
+            )
+        self.store.mark_attempt(mark)
+        try:
+            return make()
+        finally:
+            self.store.clear_attempts(mark)
 
     def _segment(
-        self, task: TileTask, future: "Future[TileLayers]", watch: Stopwatch
+        self, tile: Tile, future: "Future[_Prepared]", watch: Stopwatch
     ) -> Iterator[Detection]:
         try:
-            layers = future.result()
+            prepared = future.result()
+        except FAILURE_ERRORS as error:
+            yield self._failed(tile, error)
+            return
+        task = prepared.task
+        if prepared.is_stored:
+            yield self._finished(task, self.store.load_tile(task.tile_hash), None)
+            return
+        if prepared.layers is None:
+            yield self._detect_alone(task)
+            return
+        try:
             begin = time.perf_counter()
             with working_on(task.tile.name):
-                done = segment_layers(self.spec, self.segmenter, layers)
+                done = segment_layers(self.spec, self.segmenter, prepared.layers)
             watch.segment_s = time.perf_counter() - begin
         except FAILURE_ERRORS as error:
-            yield self._failed(task, error)
+            self.store.clear_attempts(task.tile_hash)
+            yield self._failed(tile, error)
             return
         # At most one tile waits behind the network: memory stays flat.
         while len(self._tracing) > 1:
@@ -188,7 +238,8 @@ class TileDetector:
             self.store.save_tile(task.tile_hash, result)
             watch.trace_s = time.perf_counter() - begin
         except FAILURE_ERRORS as error:
-            return self._failed(task, error)
+            self.store.clear_attempts(task.tile_hash)
+            return self._failed(task.tile, error)
         self.store.clear_attempts(task.tile_hash)
         return self._finished(task, result, watch)
 
@@ -216,18 +267,18 @@ class TileDetector:
             tile_hash=task.tile_hash,
             num_pieces=len(result.pieces),
             num_whole=len(result.whole),
+            images=task.images,
         )
         return Detection(record=record, ref=ref, watch=watch)
 
-    def _failed(self, task: TileTask, error: BaseException) -> Detection:
+    def _failed(self, tile: Tile, error: BaseException) -> Detection:
         reason = str(error) or type(error).__name__
         if not isinstance(error, EveryroofError):
             reason = f"{type(error).__name__}: {reason}"
-        with working_on(task.tile.name):
-            logger.warning("tile %s failed: %s", task.tile.name, reason)
-        self.store.clear_attempts(task.tile_hash)
-        self._journal.write("tile", tile=task.tile.name, status="failed", reason=reason[:500])
-        key = (task.tile.zone, task.tile.row, task.tile.col)
+        with working_on(tile.name):
+            logger.warning("tile %s failed: %s", tile.name, reason)
+        self._journal.write("tile", tile=tile.name, status="failed", reason=reason[:500])
+        key = (tile.zone, tile.row, tile.col)
         return Detection(record=TileRecord(key=key, status="failed", reason=reason[:500]))
 
     def _detect_alone(self, task: TileTask) -> Detection:
@@ -238,12 +289,14 @@ class TileDetector:
                 self.store.clear_attempts(task.tile_hash)
                 return self._finished(task, self.store.load_tile(task.tile_hash), None)
             if outcome.reason:
-                return self._failed(task, EveryroofError(outcome.reason))
+                self.store.clear_attempts(task.tile_hash)
+                return self._failed(task.tile, EveryroofError(outcome.reason))
         error = EveryroofError(
             f"the worker died {limit} times at this tile, at last in a process of its own; look "
             "at the image there (everyroof explain OUT TILE)"
         )
-        return self._failed(task, error)
+        self.store.clear_attempts(task.tile_hash)
+        return self._failed(task.tile, error)
 
 
 def _oversize_note(num: int, max_building_m: float) -> str:

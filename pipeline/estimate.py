@@ -81,7 +81,7 @@ def make_estimate(spec: JobSpec, *, measure: bool) -> Estimate:
         num_images=len(spec.images),
         num_tiles=num_tiles,
         num_windows=num_windows,
-        num_source_px=sum(image.width * image.height for image in spec.images),
+        num_source_px=spec.images.num_px,
         area_km2=num_windows * (spec.core_px * spec.gsd_m / 1000.0) ** 2,
         seconds_per_window=_time_window(spec) if measure else None,
     )

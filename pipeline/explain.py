@@ -17,11 +17,11 @@ from geo.seams import is_open
 from geo.wkb import polygons_from_wkb
 from pipeline.cover import Cover
 from pipeline.detect import load_segmenter
+from pipeline.image_shelf import ImageShelf
 from pipeline.pictures import StagePicture, draw_stages
 from pipeline.spec import JobSpec
 from pipeline.tile_store import TileStore
 from pipeline.tile_work import (
-    ProfileShelf,
     find_tile_instances,
     make_task,
     read_layers,
@@ -42,8 +42,8 @@ def explain_tile(spec: JobSpec, out: Path, tile: Tile, path: Path) -> dict[str, 
         What was seen at each stage, by name.
     """
     segmenter = load_segmenter(spec)
-    shelf = ProfileShelf(spec, TileStore(spec.store_path))
-    task = make_task(spec, Cover(spec), segmenter.fingerprint, tile)
+    shelf = ImageShelf(spec, TileStore(spec.store_path))
+    task = make_task(spec, Cover(spec), shelf, segmenter.fingerprint, tile)
     layers = read_layers(spec, shelf, task)
     done = segment_layers(spec, segmenter, layers)
     window = task.window
@@ -65,7 +65,7 @@ def explain_tile(spec: JobSpec, out: Path, tile: Tile, path: Path) -> dict[str, 
         draw_stages(path, stages, window=seen, gsd_m=spec.gsd_m, title=tile.name)
     return {
         "tile": tile.name,
-        "images": ", ".join(spec.images[index].image_id for index in task.images),
+        "images": ", ".join(image.info.image_id for image in task.opened),
         "valid pixels": f"{done.num_pixels_valid:,} of {window.width * window.height:,}",
         "windows": done.num_windows,
         "instances": len(instances),

@@ -153,7 +153,7 @@ def _tile_rows(spec: JobSpec, records: list[TileRecord], noted: dict[TileKey, st
             pa.array([record.num_instances for record in records], pa.int64()),
             pa.nulls(len(records), pa.string()),
             pa.array(shapely.to_wkb(polygons), pa.binary()),
-            _bbox_column(shapely.bounds(polygons)),
+            bbox_column(shapely.bounds(polygons)),
         ],
         schema=LEDGER_SCHEMA,
     )
@@ -175,7 +175,8 @@ def _image_rows(spec: JobSpec) -> pa.Table:
     )
 
 
-def _bbox_column(bounds: np.ndarray) -> pa.StructArray:
+def bbox_column(bounds: np.ndarray) -> pa.StructArray:
+    """The column `bbox` of bounds (n, 4) in degrees: float32, rounded outward."""
     narrow = bounds.astype(np.float32)
     low = np.where(narrow > bounds, np.nextafter(narrow, np.float32(-np.inf)), narrow)
     high = np.where(narrow < bounds, np.nextafter(narrow, np.float32(np.inf)), narrow)

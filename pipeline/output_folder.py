@@ -16,6 +16,7 @@ ENTRIES = {
     "items",
     "probability",
     "tiles.parquet",
+    "images.parquet",
     "collection.json",
     "report.html",
     "run.json",

@@ -5,18 +5,21 @@ from collections.abc import Iterable
 from typing import Any
 
 import apache_beam as beam
+import numpy as np
 
 from geo.errors import EveryroofError
 from pipeline.counters import count
 from pipeline.cover import TILES_PER_CELL, Cover
+from pipeline.image_shelf import ImageShelf
 from pipeline.spec import JobSpec, TileKey
 from pipeline.tile_store import TileStore
-from pipeline.tile_work import ProfileShelf
 
 TileRun = tuple[int, int, int, int]
 """(zone, tile row, first tile col, number of tiles): neighbours in one row of tiles."""
 CELLS_OF_A_LARGE_JOB = 8
 """Planning cells from which tiles travel in runs."""
+MAX_PROFILED_AHEAD = 256
+"""Images up to which all profiles are made before any tile; of more, only those that tiles need."""
 
 
 class PlanTiles(beam.PTransform):
@@ -72,6 +75,16 @@ def to_runs(keys: Iterable[TileKey], max_length: int) -> list[TileRun]:
     return runs
 
 
+def profiled_ahead(spec: JobSpec) -> list[int]:
+    """Positions of the images whose profiles are made as a stage of their own.
+
+    A few opened images are profiled side by side, one per worker. Of a catalogue only those are
+    profiled that tiles need, by the first worker that does, shared through the store.
+    """
+    positions = np.flatnonzero(spec.images.is_opened)
+    return positions.tolist() if len(positions) <= MAX_PROFILED_AHEAD else []
+
+
 class ProfileImages(beam.PTransform):
     """Image positions to the number of profiles in the store, as a barrier before detection.
 
@@ -97,13 +110,13 @@ class _ProfileDoFn(beam.DoFn):
 
     def setup(self) -> None:
         store = TileStore(self._spec.store_path)
-        self._shelf = ProfileShelf(self._spec, store)
+        self._shelf = ImageShelf(self._spec, store)
         self._journal = store.journal(self._spec.run_token)
 
     def process(self, position: int) -> Iterable[int]:
         begin = time.perf_counter()
         try:
-            self._shelf.make(position)
+            self._shelf.make_profile(position)
         except EveryroofError:
             # The tiles of this image will meet the same error and carry it to the ledger.
             count("ProfileImages", "failures")

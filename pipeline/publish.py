@@ -14,6 +14,12 @@ import apache_beam as beam
 
 from geo.atomic_files import write_atomically
 from pipeline.dataset_pages import write_dataset_stac, write_run_report
+from pipeline.images_table import (
+    IMAGES_NAME,
+    ImagesSummary,
+    images_in_manifest,
+    write_images,
+)
 from pipeline.ledger import LedgerSummary, join_ledger
 from pipeline.progress import JournalReader
 from pipeline.run_totals import RunTotals
@@ -65,9 +71,8 @@ def _publish(
     stac = write_dataset_stac(spec, shards)
     write_run_report(spec, shards, totals, facts)
     _write_json(spec.out_path / "run.json", facts)
-    _write_json(
-        spec.out_path / MANIFEST_NAME, {**manifest(spec, shards, summary, totals), "stac": stac}
-    )
+    data = manifest(spec, shards, summary, write_images(spec), totals)
+    _write_json(spec.out_path / MANIFEST_NAME, {**data, "stac": stac})
     shutil.rmtree(spec.store_path / "work", ignore_errors=True)
     journal = store.journal(spec.run_token)
     journal.write("stage", name="PublishDataset", seconds=time.perf_counter() - begin)
@@ -99,6 +104,7 @@ def manifest(
     spec: JobSpec,
     shards: Sequence[WrittenShard],
     ledger: LedgerSummary,
+    images: ImagesSummary,
     totals: RunTotals,
 ) -> dict[str, Any]:
     """The manifest: what the dataset holds and what it was made of; no times.
@@ -107,6 +113,7 @@ def manifest(
         spec: the job.
         shards: the files, in the order of their names.
         ledger: what became of the tiles.
+        images: what became of the images.
         totals: of the run's journal, for what the network ran on.
     """
     return {
@@ -118,11 +125,8 @@ def manifest(
             "ran_on": totals.fingerprints,
         },
         "gsd_m": spec.gsd_m,
-        "images": [
-            {"image_id": i.image_id, "path": i.path, "version": i.version, "date": i.date}
-            for i in spec.images
-        ],
-        "failed_images": [dataclasses.asdict(image) for image in spec.failed_images],
+        **images_in_manifest(spec),
+        "images_file": {"path": IMAGES_NAME, **dataclasses.asdict(images)},
         "counts": {
             "footprints": sum(shard.num_rows for shard in shards),
             "shards": len(shards),

@@ -51,7 +51,7 @@ def output_prefix(spec: JobSpec) -> str:
 
 def job_name(spec: JobSpec) -> str:
     """The job's name on the engine: its output and what it computes."""
-    return output_prefix(spec) + spec.run_hash[:10]
+    return output_prefix(spec) + spec.job_hash[:10]
 
 
 def follow_running_job(spec: JobSpec, options: PipelineOptions, *, fresh: bool) -> bool:

@@ -1,5 +1,6 @@
 """The graph, and the only place that knows the runner."""
 
+import dataclasses
 import logging
 from typing import Any
 
@@ -9,8 +10,9 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from pipeline.cover import Cover
 from pipeline.detect import DetectBuildings
 from pipeline.finish import FinishFootprints, by_block
+from pipeline.image_index import index_folder
 from pipeline.merge import MergeSeams, level_sizes
-from pipeline.plan import PlanTiles, ProfileImages
+from pipeline.plan import PlanTiles, ProfileImages, profiled_ahead
 from pipeline.publish import PublishDataset
 from pipeline.resolve import ResolveOverlaps
 from pipeline.spec import JobSpec
@@ -32,7 +34,7 @@ def build_graph(root: Any, spec: JobSpec, detect: type[DetectBuildings] = Detect
     cells = cover.plan_cells()
     profiled = (
         root
-        | "Images" >> beam.Create(range(len(spec.images)))
+        | "Images" >> beam.Create(profiled_ahead(spec))
         | "SpreadImages" >> beam.Reshuffle()
         | "ProfileImages" >> ProfileImages(spec)
     )
@@ -55,7 +57,7 @@ def build_graph(root: Any, spec: JobSpec, detect: type[DetectBuildings] = Detect
     tiles = (
         detected.refs
         | "WithWhole" >> beam.Filter(lambda ref: ref.num_whole > 0)
-        | "KeyTiles" >> beam.Map(lambda ref: by_block(ref.key, ref.tile_hash))
+        | "KeyTiles" >> beam.Map(lambda ref: by_block(ref.key, ref.tile_hash, ref.images))
     )
     merged = merged | "KeyMerged" >> beam.Map(lambda ref: by_block(ref.key, ref.name))
     finished = (
@@ -98,6 +100,9 @@ def run_graph(
     Raises:
         RemoteJobError: if another engine's job did not end well.
     """
+    # From here on the images travel as the name of a file.
+    images = spec.images.saved(index_folder(spec.store_path))
+    spec = dataclasses.replace(spec, images=images)
     if not is_local(options):
         from pipeline.remote_job import name_job, wait_remotely
 

@@ -64,7 +64,11 @@ def _summary(manifest: dict[str, Any]) -> Any:
     table.add_row("tiles", f"{tiles['num_tiles']:,}: {states}")
     table.add_row("pixel size", f"{manifest['gsd_m']:g} m")
     table.add_row("model", manifest["model"]["model_id"])
-    for image in manifest["images"][:MAX_REASONS]:
+    images = manifest.get("images_file")
+    if images is not None:
+        states = ", ".join(f"{n} {status}" for status, n in images["num_by_status"].items())
+        table.add_row("images", f"{images['num_images']:,}: {states}")
+    for image in manifest.get("images", [])[:MAX_REASONS]:
         date = f", {image['date']}" if image["date"] else ""
         table.add_row("image", f"{image['image_id']}{date} ({image['path']})")
     return table

@@ -5,6 +5,9 @@ from typing import Any
 
 import click
 
+MAX_FAILED_LINES = 50
+"""Images that cannot be used and are named one by one."""
+
 
 @click.command("plan")
 @click.argument("config", required=False, type=click.Path(dir_okay=False))
@@ -60,8 +63,10 @@ def show_plan(
     console = Console()
     estimate = make_estimate(spec, measure=measure)
     console.print(estimate.as_table())
-    for failed in spec.failed_images:
+    for failed in spec.failed_images[:MAX_FAILED_LINES]:
         console.print(f"[red]cannot be used:[/] {failed.reason}", highlight=False)
+    if len(spec.failed_images) > MAX_FAILED_LINES:
+        console.print(f"[red]{len(spec.failed_images):,} images in all cannot be used[/]")
     if picture is not None:
         _draw(spec, Path(picture))
         console.print(f"cover drawn to {picture}")
