@@ -79,6 +79,11 @@ class ObjectPath:
         return (self.key or self.bucket).rsplit("/", 1)[-1]
 
     @property
+    def stem(self) -> str:
+        """The name without its last extension."""
+        return self.name.rpartition(".")[0] or self.name
+
+    @property
     def parent(self) -> "ObjectPath":
         """The prefix that it lies below."""
         return ObjectPath(self.bucket, self.key.rpartition("/")[0])
@@ -257,8 +262,14 @@ def retry_options() -> Any:
     }
 
 
-@functools.lru_cache(maxsize=64)
 def _store(bucket: str) -> Any:
+    names = (name for name in os.environ if name.startswith(("AWS_", "GOOGLE_")))
+    return _connect(bucket, tuple(sorted((name, os.environ[name]) for name in names)))
+
+
+@functools.lru_cache(maxsize=64)
+def _connect(bucket: str, settings: tuple[tuple[str, str], ...]) -> Any:
+    """A client of a bucket; another one where the environment says something else."""
     from obstore.store import GCSStore, S3Store
 
     options: Any = {
@@ -321,7 +332,7 @@ def _told(path: ObjectPath) -> Iterator[None]:
         if "NoSuchBucket" in str(error) or "bucket does not exist" in str(error):
             raise _no_bucket(path) from None
         raise FileNotFoundError(errno.ENOENT, "no such object", str(path)) from None
-    except (BaseError, PermissionError, OSError, ValueError) as error:
+    except (BaseError, OSError) as error:
         raise _storage_error(path, error) from None
 
 

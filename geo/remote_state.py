@@ -45,7 +45,7 @@ def _http_state(url: str) -> dict[str, Any]:
     from obstore.exceptions import BaseError
 
     try:
-        answer = obstore.get(_http_store(url), "", options={"range": (0, 1)})
+        answer = obstore.get(http_store(url), "", options={"range": (0, 1)})
         answer.bytes()
         return dict(answer.meta)
     except FileNotFoundError:
@@ -57,7 +57,8 @@ def _http_state(url: str) -> dict[str, Any]:
 
 
 @functools.lru_cache(maxsize=64)
-def _http_store(url: str) -> Any:
+def http_store(url: str) -> Any:
+    """A client for one URL, query included: its path within the store is empty."""
     from obstore.store import HTTPStore
 
     options: Any = {"timeout": "30s", "connect_timeout": "10s", "allow_http": True}

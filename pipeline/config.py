@@ -13,12 +13,13 @@ from typing import Any, ClassVar, Literal
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from geo.errors import EveryroofError
+from geo.errors import EveryroofError, StorageError
 from geo.finish import FinishConfig
 from geo.footprints import FilterConfig
 from geo.geoparquet import WriteConfig
 from geo.grid import gsd_to_mm
 from geo.overlap import OverlapConfig
+from geo.places import Place, as_place
 from geo.raster_config import RasterConfig
 from geo.shards import ShardConfig
 from model.segment import SegmentConfig
@@ -90,13 +91,14 @@ class RunConfig:
     """Images, in the order of preference: paths, patterns, lists, catalogues, tile services (see
     `pipeline.image_sources`)."""
     output: str
-    """Folder of the result; must be new, empty, or an earlier run's."""
+    """Folder of the result: a path, s3://BUCKET/KEY or gs://BUCKET/KEY. Must be new, empty, or an
+    earlier run's."""
     model: str = SHIPPED
-    """The bundle: one safetensors file (`everyroof bundle show FILE`), or `shipped`."""
+    """The bundle: one safetensors file (`everyroof bundle show FILE`) or its URL, or `shipped`."""
     area_of_interest: str | None = None
-    """Vector file; footprints whose centroid lies outside its polygons are left out."""
+    """Vector file or its URL; footprints whose centroid lies outside its polygons are left out."""
     tile_store: str | None = None
-    """Folder of the tile store; OUT/.tiles unless given."""
+    """Folder of the tile store, as for `output`; OUT/.tiles unless given."""
     outputs: tuple[Literal["footprints", "probability"], ...] = ("footprints",)
     """What to write; `probability` adds a COG per tile."""
     grid: GridConfig = dataclasses.field(default_factory=GridConfig)
@@ -116,11 +118,21 @@ class RunConfig:
             raise ValueError("images is empty; name at least one image")
         if "footprints" not in self.outputs:
             raise ValueError(f"outputs = {list(self.outputs)}; expected at least 'footprints'")
+        for name, value in (("output", self.output), ("tile_store", self.tile_store)):
+            try:
+                as_place(value or ".")
+            except StorageError as error:
+                raise ValueError(f"{name}: {error}") from error
 
     @property
-    def store_path(self) -> Path:
-        """Folder of the tile store."""
-        return Path(self.tile_store) if self.tile_store else Path(self.output) / ".tiles"
+    def out_path(self) -> Place:
+        """Folder of the output, on a disk or in a bucket."""
+        return as_place(self.output)
+
+    @property
+    def store_path(self) -> Place:
+        """Folder of the tile store, likewise."""
+        return as_place(self.tile_store) if self.tile_store else self.out_path / ".tiles"
 
     def image_sources(self) -> list[ResolvedSource]:
         """The entries of `images`, plain paths and patterns turned into records."""

@@ -16,6 +16,8 @@ from geo.atomic_files import atomic_path
 from geo.footprints import PUBLIC_SCHEMA
 from geo.image_names import shown_path
 from geo.images import ImageInfo
+from geo.places import arrow_source
+from geo.remote_names import redact
 from model.bundle import confidence_words, cut_words
 from pipeline.footprint_stats import FootprintStats
 from pipeline.ledger import LEDGER_NAME
@@ -101,7 +103,7 @@ def write_run_report(
         max_failed_share=spec.config.limits.max_failed_share,
         model=_model_facts(spec),
         machine=_machine_facts(totals.fingerprint),
-        config_text=json.dumps(json.loads(spec.config.to_json()), indent=1),
+        config_text=redact(json.dumps(json.loads(spec.config.to_json()), indent=1)),
     )
     with atomic_path(spec.out_path / "report.html") as temporary:
         write_report(temporary, summary)
@@ -112,7 +114,7 @@ def _tile_table(
 ) -> tuple[npt.NDArray[np.float64], list[str], list[tuple[str, str, str]]]:
     """Bounds and status of every tile; (name, status, reason) of what the ledger has to tell."""
     columns = ["tile", "image", "status", "reason", "bbox"]
-    table = pq.read_table(spec.out_path / LEDGER_NAME, columns=columns)
+    table = pq.read_table(arrow_source(spec.out_path / LEDGER_NAME), columns=columns)
     reasoned = table.filter(pc.not_equal(table["reason"], "")).to_pylist()
     told = [(r["tile"] or r["image"], r["status"], r["reason"]) for r in reasoned]
     # Columns, not rows: a continent has millions of tiles.
@@ -137,7 +139,7 @@ def _collect_stats(
     stats = FootprintStats(_extent(bounds) if len(bounds) else _NOWHERE)
     by_image: dict[str, int] = {}
     for shard in shards:
-        file = pq.ParquetFile(spec.out_path / shard.path)
+        file = pq.ParquetFile(arrow_source(spec.out_path / shard.path))
         for batch in file.iter_batches(columns=_STATS_COLUMNS):
             stats.add(
                 batch["longitude"].to_numpy(),
@@ -154,7 +156,7 @@ def _image_rows(spec: JobSpec, by_image: dict[str, int]) -> list[ImageRow]:
     rows = [
         ImageRow(
             image_id=image.image_id,
-            path=shown_path(image.path),
+            path=redact(shown_path(image.path)),
             date=str(image.date or ""),
             detail=_image_detail(image.info),
             num_footprints=by_image.get(image.image_id, 0),
@@ -162,7 +164,12 @@ def _image_rows(spec: JobSpec, by_image: dict[str, int]) -> list[ImageRow]:
         for image in map(spec.images.__getitem__, _positions_to_list(spec, by_image))
     ]
     failed = [
-        ImageRow(image_id=Path(i.path).stem, path=i.path, detail=i.reason, is_failed=True)
+        ImageRow(
+            image_id=Path(redact(i.path)).stem,
+            path=redact(i.path),
+            detail=redact(i.reason),
+            is_failed=True,
+        )
         for i in spec.failed_images
     ]
     return [*rows, *failed]

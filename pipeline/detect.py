@@ -20,11 +20,15 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from geo.errors import EveryroofError
 from geo.grid import Tile
+from geo.network_use import take_network_use
+from geo.object_path import ObjectPath
+from geo.remote_names import redact
 from model.devices import stable_num_threads
 from model.segment import Segmenter
 from pipeline.counters import count, record_ms
 from pipeline.cover import Cover
 from pipeline.failures import TileRecord
+from pipeline.fetch import local_bundle
 from pipeline.image_shelf import ImageShelf
 from pipeline.isolated import detect_isolated
 from pipeline.logs import configure_worker_logging, working_on
@@ -71,11 +75,31 @@ class TileRef:
 
 @dataclasses.dataclass(kw_only=True)
 class Stopwatch:
-    """Seconds that the steps of one tile took."""
+    """Seconds that the steps of one tile took, and what reading it asked of disks and servers.
+
+    Attributes:
+        read_s: seconds, likewise the others.
+        reads: windows read from images.
+        source_bytes: bytes of their values, decoded.
+        requests: requests to servers (ranges asked for at the same time count as one), the check
+            that the image is unchanged among them.
+        network_bytes: bytes of images that came from servers.
+    """
 
     read_s: float = 0.0
     segment_s: float = 0.0
     trace_s: float = 0.0
+    reads: int = 0
+    source_bytes: int = 0
+    requests: int = 0
+    network_bytes: int = 0
+
+    def note_reading(self, layers: TileLayers) -> None:
+        """Take in what reading a tile took."""
+        use = take_network_use()
+        self.requests, self.network_bytes = use.num_requests, use.num_bytes
+        self.reads = sum(raster.stats.num_reads for raster in layers.rasters)
+        self.source_bytes = sum(raster.stats.source_bytes for raster in layers.rasters)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -152,10 +176,15 @@ class TileDetector:
         while self._tracing:
             yield self._tracing.pop(0).result()
 
+    def flush(self) -> None:
+        """Have the journal put where others read it."""
+        self._journal.flush()
+
     def close(self) -> None:
-        """Stop the threads."""
+        """Stop the threads and close the images."""
         self._reader.shutdown(cancel_futures=True)
         self._tracer.shutdown(cancel_futures=True)
+        self.shelf.close()
 
     def _prepare(self, tile: Tile, watch: Stopwatch, is_isolated: bool) -> "_Prepared":
         """Open a tile's images, and read it unless it is stored or has to be worked on alone."""
@@ -163,6 +192,8 @@ class TileDetector:
         with working_on(tile.name):
             prepared = self._open_and_read(tile, is_isolated)
         watch.read_s = time.perf_counter() - begin
+        if prepared.layers is not None:
+            watch.note_reading(prepared.layers)
         return prepared
 
     def _open_and_read(self, tile: Tile, is_isolated: bool) -> "_Prepared":
@@ -272,12 +303,20 @@ class TileDetector:
         return Detection(record=record, ref=ref, watch=watch)
 
     def _failed(self, tile: Tile, error: BaseException) -> Detection:
-        reason = str(error) or type(error).__name__
+        reason = redact(str(error)) or type(error).__name__
         if not isinstance(error, EveryroofError):
             reason = f"{type(error).__name__}: {reason}"
         with working_on(tile.name):
             logger.warning("tile %s failed: %s", tile.name, reason)
-        self._journal.write("tile", tile=tile.name, status="failed", reason=reason[:500])
+        use = take_network_use()
+        self._journal.write(
+            "tile",
+            tile=tile.name,
+            status="failed",
+            reason=reason[:500],
+            requests=use.num_requests,
+            network_bytes=use.num_bytes,
+        )
         key = (tile.zone, tile.row, tile.col)
         return Detection(record=TileRecord(key=key, status="failed", reason=reason[:500]))
 
@@ -311,7 +350,13 @@ def load_segmenter(spec: JobSpec) -> Segmenter:
     threads = os.environ.get("EVERYROOF_THREADS")
     if config.num_threads is None and threads:
         config = dataclasses.replace(config, num_threads=stable_num_threads(int(threads)))
-    return Segmenter.load(spec.config.model, config)
+    shared = TileStore(spec.store_path).bundle_path(spec.bundle_sha256)
+    bundle = local_bundle(
+        spec.config.model,
+        spec.bundle_sha256,
+        shared if isinstance(shared, ObjectPath) else None,
+    )
+    return Segmenter.load(bundle, config)
 
 
 class _Model:
@@ -354,7 +399,9 @@ class _DetectDoFn(beam.DoFn):
                 yield from self._emit(detection)
 
     def finish_bundle(self) -> Iterable[Any]:
-        for detection in self._detector.finish():
+        ended = list(self._detector.finish())
+        self._detector.flush()
+        for detection in ended:
             for value in self._emit(detection):
                 if isinstance(value, beam.pvalue.TaggedOutput):
                     inner = WindowedValue(value.value, MIN_TIMESTAMP, [GlobalWindow()])
@@ -373,8 +420,11 @@ class _DetectDoFn(beam.DoFn):
         if detection.watch is None:
             count(STAGE, "tiles-stored")
         else:
-            for name, seconds in dataclasses.asdict(detection.watch).items():
-                record_ms(STAGE, name.removesuffix("_s"), seconds)
+            for name, amount in dataclasses.asdict(detection.watch).items():
+                if name.endswith("_s"):
+                    record_ms(STAGE, name.removesuffix("_s"), amount)
+                else:
+                    count(STAGE, name.replace("_", "-"), amount)
         yield beam.pvalue.TaggedOutput("records", record)
         if ref is not None and ref.num_pieces + ref.num_whole:
             yield ref

@@ -12,6 +12,7 @@ from geo.geoparquet_reader import read_shards
 from geo.grid import Tile, unwrap_longitude, window_bounds_lonlat
 from geo.instances import Instances
 from geo.pixel_window import PixelWindow
+from geo.places import Place
 from geo.polygons import PolygonArray
 from geo.seams import is_open
 from geo.wkb import polygons_from_wkb
@@ -29,7 +30,7 @@ from pipeline.tile_work import (
 )
 
 
-def explain_tile(spec: JobSpec, out: Path, tile: Tile, path: Path) -> dict[str, Any]:
+def explain_tile(spec: JobSpec, out: Place, tile: Tile, path: Path) -> dict[str, Any]:
     """Work on a tile again and draw it.
 
     Args:
@@ -121,7 +122,7 @@ def paint_instances(instances: Instances, window: PixelWindow) -> npt.NDArray[np
 
 
 def _final_outlines(
-    spec: JobSpec, out: Path, tile: Tile, window: PixelWindow
+    spec: JobSpec, out: Place, tile: Tile, window: PixelWindow
 ) -> tuple[PolygonArray, pa.Table]:
     ring = window_bounds_lonlat(tile.grid, window)
     bounds = (*ring.min(axis=0).tolist(), *ring.max(axis=0).tolist())

@@ -89,6 +89,9 @@ class _FinishDoFn(beam.DoFn):
         for key in sorted(tiles):
             yield from self._finish(key, tiles[key])
 
+    def finish_bundle(self) -> None:
+        self._journal.flush()
+
     def _finish(self, key: TileKey, sources: "FinishSources") -> Iterable[TileKey]:
         begin = time.perf_counter()
         instances = collect_instances(self._spec, self._store, key, sources)
@@ -139,7 +142,7 @@ def collect_instances(
     """All whole instances of a tile: those inside it and those whose first pixel it holds."""
     parts = [load_merged(spec, store, key, set(sources.merged))]
     for tile_hash, images in sources.tiles:
-        parts.append(with_job_images(store.load_tile(tile_hash).whole, images))
+        parts.append(with_job_images(store.load_whole(tile_hash), images))
     return concat_instances(parts)
 
 

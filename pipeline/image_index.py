@@ -22,9 +22,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import shapely
 
-from geo.atomic_files import atomic_path
+from geo.atomic_files import write_atomically
 from geo.errors import EveryroofError
 from geo.images import ImageInfo
+from geo.places import Place, as_place
 
 Float64Array = npt.NDArray[np.float64]
 Int64Array = npt.NDArray[np.int64]
@@ -133,7 +134,7 @@ class ImageIndex(Sequence[IndexedImage]):
     Pickled, it is its file's name once it was saved, else the whole table.
     """
 
-    def __init__(self, table: pa.Table, *, file: Path | None = None) -> None:
+    def __init__(self, table: pa.Table, *, file: Place | None = None) -> None:
         self._table = table.combine_chunks()
         self._file = file
         self._digest: str | None = file.stem if file is not None else None
@@ -232,17 +233,16 @@ class ImageIndex(Sequence[IndexedImage]):
             raise ValueError("an image of a catalogue was not opened yet")
         return [info for info in infos if info is not None]
 
-    def saved(self, folder: Path) -> "ImageIndex":
+    def saved(self, folder: Place) -> "ImageIndex":
         """This index with its file in a folder: written there unless it is."""
         path = folder / f"{self.digest}.arrow"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_path(path) as temporary:
-                temporary.write_bytes(_to_bytes(self._table))
+            write_atomically(path, _to_bytes(self._table))
         return load_index(str(path))
 
 
-def index_folder(store: Path) -> Path:
+def index_folder(store: Place) -> Place:
     """Folder of a tile store's image indexes."""
     return store / "images" / "index"
 
@@ -255,8 +255,12 @@ def load_index(path: str) -> ImageIndex:
         EveryroofError: if the file is missing or damaged.
     """
     try:
-        source = pa.memory_map(path)
-        return ImageIndex(pa.ipc.open_file(source).read_all(), file=Path(path))
+        place = as_place(path)
+        if isinstance(place, Path):
+            source = pa.memory_map(path)
+        else:
+            source = pa.BufferReader(place.read_bytes())
+        return ImageIndex(pa.ipc.open_file(source).read_all(), file=place)
     except (OSError, pa.ArrowInvalid) as error:
         raise EveryroofError(
             f"{path}: the list of the job's images cannot be read ({error}); run again"

@@ -24,7 +24,9 @@ from geo.atomic_files import write_atomically
 from geo.errors import EveryroofError, RasterError
 from geo.image_limits import CloudMask, ImageLimit
 from geo.image_profile import ImageProfile, load_profile, profile_image, save_profile
+from geo.image_reader import ImageReader
 from geo.images import ImageInfo, open_image
+from geo.places import Place
 from pipeline.image_index import IndexedImage, MaskSource
 from pipeline.spec import JobSpec
 from pipeline.tile_store import TileStore
@@ -70,6 +72,12 @@ class ImageShelf:
         self._store = store
         self._images: OrderedDict[int, OpenedImage] = OrderedDict()
         self._profiles: OrderedDict[int, ImageProfile] = OrderedDict()
+        self.reader = ImageReader()
+        """Reads the images of one tile after the other; the last datasets stay open."""
+
+    def close(self) -> None:
+        """Close the images."""
+        self.reader.close()
 
     def image(self, position: int) -> OpenedImage:
         """An image of the job, opened where nobody has yet.
@@ -105,7 +113,7 @@ class ImageShelf:
         """
         if position not in self._profiles:
             self.make_profile(position)
-            profile = load_profile(str(self._profile_path(position)))
+            profile = load_profile(self._profile_path(position))
             self._profiles[position] = profile
             while len(self._profiles) > MAX_KEPT_PROFILES:
                 self._profiles.popitem(last=False)
@@ -120,11 +128,12 @@ class ImageShelf:
         """
         path = self._profile_path(position)
         if not path.exists():
-            profile = profile_image(self.image(position).info, self._spec.config.raster)
+            info = self.image(position).info
+            profile = profile_image(info, self._spec.config.raster, self.reader)
             path.parent.mkdir(parents=True, exist_ok=True)
-            save_profile(profile, str(path))
+            save_profile(profile, path)
 
-    def _profile_path(self, position: int) -> Path:
+    def _profile_path(self, position: int) -> Place:
         """Named by the image's version and what the profile is made with."""
         version = self.image(position).info.version
         facts = [version, dataclasses.asdict(self._spec.config.raster)]
@@ -148,7 +157,7 @@ class ImageShelf:
         _write_opened(path, found)
         return info, mask
 
-    def _opened_path(self, position: int) -> Path:
+    def _opened_path(self, position: int) -> Place:
         return opened_folder(self._spec, self._store) / f"{position // 1000}/{position}.json"
 
     def _open(self, indexed: IndexedImage) -> ImageInfo:
@@ -185,12 +194,12 @@ def _open_mask(source: MaskSource) -> ImageInfo:
         raise RasterError(f"cloud mask: {error}") from error
 
 
-def opened_folder(spec: JobSpec, store: TileStore) -> Path:
+def opened_folder(spec: JobSpec, store: TileStore) -> Place:
     """Folder of what this run found when it opened images."""
     return store.root / "work" / spec.run_token / "opened"
 
 
-def read_opened(path: Path) -> dict[str, Any] | None:
+def read_opened(path: Place) -> dict[str, Any] | None:
     """What a run found: {"info", "mask"} or {"reason"}; None where it was not opened."""
     try:
         record: dict[str, Any] = json.loads(path.read_text())
@@ -204,13 +213,18 @@ def read_opened(path: Path) -> dict[str, Any] | None:
 
 def all_opened(spec: JobSpec) -> Iterator[tuple[int, dict[str, Any]]]:
     """What this run found of every image that it opened: (position, record), by position."""
-    found = opened_folder(spec, TileStore(spec.store_path)).glob("*/*.json")
+    folder = opened_folder(spec, TileStore(spec.store_path))
+    found: list[Place] = []
+    if isinstance(folder, Path):
+        found += folder.glob("*/*.json")
+    else:
+        found += (path for path, _ in folder.walk())
     for path in sorted(found, key=lambda path: int(path.stem)):
         record = read_opened(path)
         if record is not None:
             yield int(path.stem), record
 
 
-def _write_opened(path: Path, record: dict[str, Any]) -> None:
+def _write_opened(path: Place, record: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps(record, sort_keys=True))

@@ -7,6 +7,7 @@ import pyarrow as pa
 import shapely
 
 from geo.geoparquet import WriteConfig, write_shard
+from geo.remote_names import redact
 from pipeline.image_shelf import all_opened
 from pipeline.ledger import bbox_column
 from pipeline.spec import JobSpec
@@ -112,9 +113,9 @@ def _usable_rows(spec: JobSpec) -> pa.Table:
     return pa.table(
         [
             spec.images.column("image_id"),
-            spec.images.column("path"),
+            pa.array(map(redact, spec.images.column("path").to_pylist()), pa.string()),
             pa.array(status, pa.string()),
-            pa.array(reasons, pa.string()),
+            pa.array(map(redact, reasons), pa.string()),
             pa.array(versions, pa.string()),
             pa.array(dates, pa.date32()),
             pa.array(shapely.to_wkb(outlines), pa.binary()),
@@ -133,9 +134,9 @@ def _failed_rows(spec: JobSpec) -> pa.Table:
     return pa.table(
         [
             nulls("image_id"),
-            pa.array([image.path for image in failed], pa.string()),
+            pa.array([redact(image.path) for image in failed], pa.string()),
             pa.array(["failed"] * len(failed), pa.string()),
-            pa.array([image.reason for image in failed], pa.string()),
+            pa.array([redact(image.reason) for image in failed], pa.string()),
             *(nulls(name) for name in ("version", "date", "geometry", "bbox")),
         ],
         schema=IMAGES_SCHEMA,

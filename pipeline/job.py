@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from geo.errors import EveryroofError
+from geo.remote_names import redact
 from pipeline.config import RunConfig, load_config, parse_config
 from pipeline.launcher_heap import keep_heap_small
 from pipeline.logs import configure_logging
@@ -96,6 +97,7 @@ def run_job(request: JobRequest, folder: Path, begin: float) -> int:
         _end_when_worker_dies()
     journal.write("started", seconds=round(time.time() - begin, 3), begin=begin)
     run_graph(spec, options)
+    journal.flush()
     return _verdict(spec)
 
 
@@ -155,4 +157,4 @@ def _verdict(spec: JobSpec) -> int:
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr)  # noqa: T201 - the command's own output, shown by the supervisor
+    print(redact(line), file=sys.stderr)  # noqa: T201 - the command's own output, shown by the supervisor

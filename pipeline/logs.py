@@ -13,6 +13,8 @@ import os
 import sys
 from collections.abc import Iterator
 
+from geo.remote_names import redact
+
 ENVIRONMENT_NAME = "EVERYROOF_LOG"
 BEAM_HANDLER = "FnApiLogRecordHandler"
 _tile: contextvars.ContextVar[str] = contextvars.ContextVar("tile", default="")
@@ -61,6 +63,8 @@ def configure_logging() -> None:
     """Send warnings of ours to standard error; called once per process of this machine."""
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     logging.getLogger("apache_beam").setLevel(logging.ERROR)
+    # GDAL warns of every request that it tries again; what comes of it is in the ledger.
+    logging.getLogger("rasterio").setLevel(logging.ERROR)
     for handler in logging.getLogger().handlers:
         _shape(handler)
 
@@ -79,6 +83,7 @@ def _shape(handler: logging.Handler) -> None:
 
 
 def _is_worth_showing(record: logging.LogRecord) -> bool:
+    record.msg, record.args = redact(record.getMessage()), ()
     # Ours have names. Nameless ones are Beam's: a Google client that is missing, channels that are
     # not ready yet, an engine's traceback, whose last line the run says by itself.
     return record.name != "root" or bool(os.environ.get("EVERYROOF_DEBUG"))

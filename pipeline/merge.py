@@ -166,6 +166,9 @@ class _MergeDoFn(beam.DoFn):
         yield from self._notes(zone, result.oversize.first_pixels)
         self._journal.write("stage", name=STAGE, seconds=time.perf_counter() - begin)
 
+    def finish_bundle(self) -> None:
+        self._journal.flush()
+
     def _cell_window(self, row: int, col: int) -> PixelWindow | None:
         if self._size is None:
             return None

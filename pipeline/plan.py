@@ -8,6 +8,7 @@ import apache_beam as beam
 import numpy as np
 
 from geo.errors import EveryroofError
+from geo.network_use import take_network_use
 from pipeline.counters import count
 from pipeline.cover import TILES_PER_CELL, Cover
 from pipeline.image_shelf import ImageShelf
@@ -59,6 +60,9 @@ class _ExpandCellDoFn(beam.DoFn):
         count("PlanTiles", "tiles-planned", len(tiles))
         self._journal.write("planned", tiles=len(tiles))
         yield from to_runs([(tile.zone, tile.row, tile.col) for tile in tiles], self._max_run)
+
+    def finish_bundle(self) -> None:
+        self._journal.flush()
 
 
 def to_runs(keys: Iterable[TileKey], max_length: int) -> list[TileRun]:
@@ -120,5 +124,19 @@ class _ProfileDoFn(beam.DoFn):
         except EveryroofError:
             # The tiles of this image will meet the same error and carry it to the ledger.
             count("ProfileImages", "failures")
-        self._journal.write("stage", name="ProfileImages", seconds=time.perf_counter() - begin)
+        use = take_network_use()
+        self._journal.write(
+            "stage",
+            name="ProfileImages",
+            seconds=time.perf_counter() - begin,
+            requests=use.num_requests,
+            network_bytes=use.num_bytes,
+        )
         yield position
+
+    def finish_bundle(self) -> None:
+        self._journal.flush()
+
+    def teardown(self) -> None:
+        if hasattr(self, "_shelf"):
+            self._shelf.close()

@@ -3,16 +3,16 @@
 import dataclasses
 import datetime
 import json
-import shutil
 import time
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
 
 from geo.atomic_files import write_atomically
+from geo.places import Place, remove_tree
+from geo.remote_names import redact
 from pipeline.dataset_pages import write_dataset_stac, write_run_report
 from pipeline.images_table import (
     IMAGES_NAME,
@@ -20,8 +20,8 @@ from pipeline.images_table import (
     images_in_manifest,
     write_images,
 )
+from pipeline.journal import JournalReader
 from pipeline.ledger import LedgerSummary, join_ledger
-from pipeline.progress import JournalReader
 from pipeline.run_totals import RunTotals
 from pipeline.spec import JobSpec
 from pipeline.tile_store import TileStore
@@ -73,23 +73,25 @@ def _publish(
     _write_json(spec.out_path / "run.json", facts)
     data = manifest(spec, shards, summary, write_images(spec), totals)
     _write_json(spec.out_path / MANIFEST_NAME, {**data, "stac": stac})
-    shutil.rmtree(spec.store_path / "work", ignore_errors=True)
+    remove_tree(spec.store_path / "work")
     journal = store.journal(spec.run_token)
     journal.write("stage", name="PublishDataset", seconds=time.perf_counter() - begin)
+    journal.flush()
 
 
 def _empty_ledger(spec: JobSpec) -> LedgerSummary:
     return join_ledger(spec, [])
 
 
-def _remove_strays(out: Path, named: set[str]) -> None:
+def _remove_strays(out: Place, named: set[str]) -> None:
     for path in (out / "footprints").glob("*"):
         if f"footprints/{path.name}" not in named:
             path.unlink()
 
 
-def _write_json(path: Path, data: dict[str, Any]) -> None:
-    write_atomically(path, json.dumps(data, indent=1, sort_keys=True, default=str) + "\n")
+def _write_json(path: Place, data: dict[str, Any]) -> None:
+    text = json.dumps(data, indent=1, sort_keys=True, default=str)
+    write_atomically(path, redact(text) + "\n")
 
 
 def code_version() -> str:
@@ -151,6 +153,11 @@ def run_facts(
         "tiles_stored": totals.num_stored,
         "windows": totals.num_windows,
         "pixels_valid": totals.num_pixels,
+        "reads": totals.num_reads,
+        "source_bytes": totals.source_bytes,
+        "requests": totals.num_requests,
+        "requests_per_tile": round(totals.num_requests / max(totals.num_segmented, 1), 2),
+        "network_bytes": totals.network_bytes,
         "footprints": sum(shard.num_rows for shard in shards),
         "tiles_failed": ledger.num_by_status.get("failed", 0),
         "stage_s": {name: round(seconds, 3) for name, seconds in sorted(totals.stage_s.items())},

@@ -8,17 +8,18 @@ import functools
 import hashlib
 import json
 import logging
-from pathlib import Path
 
 import pyproj
 import shapely
 
 from geo.errors import RasterError
 from geo.grid import WorldGrid, check_latitudes, gsd_to_mm
+from geo.places import Place
 from geo.references import read_polygons
 from geo.stated_outlines import meets_area
 from model.bundle import BundleMeta, read_meta
 from pipeline.config import ConfigError, RunConfig
+from pipeline.fetch import file_sha256, local_copy
 from pipeline.formats import FINISH_FORMAT, TILE_FORMAT
 from pipeline.image_index import FailedImage as FailedImage
 from pipeline.image_index import ImageIndex
@@ -95,14 +96,14 @@ class JobSpec:
         return int(self.config.grid.max_building_m / self.gsd_m)
 
     @property
-    def store_path(self) -> Path:
+    def store_path(self) -> Place:
         """Folder of the tile store."""
         return self.config.store_path
 
     @property
-    def out_path(self) -> Path:
+    def out_path(self) -> Place:
         """Folder of the output."""
-        return Path(self.config.output)
+        return self.config.out_path
 
     def grid(self, zone: int) -> WorldGrid:
         """The world grid of a zone."""
@@ -147,7 +148,8 @@ def resolve_config(config: RunConfig, run_token: str = "run") -> JobSpec:
     """
     from pipeline.image_catalogue import collect_images
 
-    meta = read_meta(config.model)
+    bundle = local_copy(config.model)
+    meta = read_meta(bundle)
     _check_windows(config, meta)
     aoi_wkb = _read_aoi(config)
     images = collect_images(config, num_bands=len(meta.bands), aoi_wkb=aoi_wkb)
@@ -163,7 +165,7 @@ def resolve_config(config: RunConfig, run_token: str = "run") -> JobSpec:
         config=config,
         images=images,
         bundle=meta,
-        bundle_sha256=_sha256(config.model),
+        bundle_sha256=file_sha256(bundle),
         aoi_wkb=aoi_wkb,
         run_token=run_token,
     )
@@ -191,16 +193,11 @@ def _check_windows(config: RunConfig, meta: BundleMeta) -> None:
         )
 
 
-def _sha256(path: str) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _read_aoi(config: RunConfig) -> bytes | None:
     if config.area_of_interest is None:
         return None
     area = shapely.union_all(
-        read_polygons(config.area_of_interest, crs=pyproj.CRS.from_epsg(4326)).polygons
+        read_polygons(local_copy(config.area_of_interest), crs=pyproj.CRS.from_epsg(4326)).polygons
     )
     _, south, _, north = area.bounds
     check_latitudes(south, north, f"the area of interest {config.area_of_interest}")

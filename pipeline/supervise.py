@@ -6,6 +6,7 @@ It starts the job again when a worker died. Light on purpose: no torch, no Beam,
 import dataclasses
 import itertools
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -20,8 +21,13 @@ from typing import IO, Any
 import psutil
 from rich.console import Console
 
+from geo.errors import StorageError
+from geo.places import as_place
+from pipeline.journal import JournalReader
 from pipeline.orphan_guard import ENVIRONMENT_NAME, supervisor_name
-from pipeline.progress import BarView, JournalReader, LineView, ProgressView, RunState
+from pipeline.progress import BarView, LineView, ProgressView, RunState
+
+logger = logging.getLogger(__name__)
 
 EXIT_OK = 0
 EXIT_FAILED_TILES = 1
@@ -39,6 +45,8 @@ STOP_S = 3.0
 CANCEL_S = 60.0
 """How long an engine may take to stop a job."""
 POLL_S = 0.25
+REMOTE_POLL_S = 3.0
+"""Between looks into a journal in a bucket: each look is a request for a thousand objects."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -163,17 +171,29 @@ def _follow(
 ) -> None:
     reader: JournalReader | None = None
     hello = folder / "journal"
+    looked_at, interval_s = 0.0, POLL_S
     while True:
         is_over = job.poll() is not None
         if reader is None and hello.exists():
-            reader = JournalReader(Path(hello.read_text()))
-        if reader is not None:
-            for event in reader.new_events():
-                state.update(event)
+            place = as_place(hello.read_text())
+            reader = JournalReader(place)
+            interval_s = POLL_S if isinstance(place, Path) else REMOTE_POLL_S
+        if reader is not None and (is_over or time.monotonic() - looked_at >= interval_s):
+            looked_at = time.monotonic()
+            _update(state, reader)
             view.show(state)
         if is_over:
             return
         time.sleep(POLL_S)
+
+
+def _update(state: RunState, reader: JournalReader) -> None:
+    try:
+        for event in reader.new_events():
+            state.update(event)
+    except (OSError, StorageError) as error:
+        # The job has tries and errors of its own; what is missed here is seen at the next look.
+        logger.debug("the journal cannot be read: %s", error)
 
 
 def _pump(stream: IO[bytes] | None, view: ProgressView) -> None:

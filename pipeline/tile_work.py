@@ -150,6 +150,7 @@ def read_layers(spec: JobSpec, shelf: ImageShelf, task: TileTask) -> TileLayers:
         task.tile.grid,
         spec.config.raster,
         limits=[image.limit for image in task.opened],
+        reader=shelf.reader,
     )
     with reader:
         window = task.window.expand(spec.margin_px)

@@ -102,7 +102,7 @@ def ledger(out: Path) -> list[dict[str, Any]]:
 
 def journal_events(spec: JobSpec) -> list[dict[str, Any]]:
     """The journal of a run."""
-    from pipeline.progress import JournalReader
+    from pipeline.journal import JournalReader
     from pipeline.tile_store import TileStore
 
     return list(JournalReader(TileStore(spec.store_path).journal_path(spec.run_token)).new_events())
