@@ -21,7 +21,7 @@ Bounds = tuple[float, float, float, float]
 ITEMS_PER_PAGE = 500
 TIMEOUT_S = (20.0, 120.0)
 """Seconds to connect, and to wait for each answer."""
-NUM_RETRIES = 4
+NUM_RETRIES = 3
 _NODATA_KEYS = ("s2:nodata_pixel_percentage", "nodata_percent")
 _PARQUET_COLUMNS = (
     "id",
@@ -161,7 +161,9 @@ def _read_json(place: str) -> dict[str, Any]:
 
 
 def _short(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    status = getattr(error, "status_code", None)
+    text = " ".join(str(error).split())[:300] or type(error).__name__
+    return f"HTTP status {status}: {text}" if status else text
 
 
 def _walked_items(config: StacConfig) -> Iterator[tuple[Item, str]]:
