@@ -249,8 +249,40 @@ def cores_in_zone(
     lon = unwrap_longitude(lon, grid.central_meridian_deg)
     corners = np.stack([lon[:-1, :-1], lon[:-1, 1:], lon[1:, :-1], lon[1:, 1:]])
     lat_max = np.maximum(np.abs(lat[:-1, :-1]), np.abs(lat[1:, 1:]))
-    reach = ZONE_WIDTH_DEG / 2 + overlap_m / (METRES_PER_DEGREE * np.cos(np.radians(lat_max)))
-    offset = corners - grid.central_meridian_deg
+    return _meets_zone(grid, corners, lat_max, overlap_m)
+
+
+def squares_in_zone(
+    grid: WorldGrid, cols: npt.ArrayLike, rows: npt.ArrayLike, size_px: int, overlap_m: float
+) -> BoolArray:
+    """Which squares of pixels belong to the zone, as `cores_in_zone` says of cores.
+
+    Args:
+        grid: the zone's grid.
+        cols: first column of each square.
+        rows: first row, same shape.
+        size_px: pixels per side.
+        overlap_m: how far the zone reaches beyond its own six degrees, in metres.
+
+    Returns:
+        bool, same shape.
+    """
+    left, top = np.asarray(cols), np.asarray(rows)
+    right, bottom = left + size_px, top + size_px
+    lon, lat = grid.to_lonlat(
+        np.stack([left, right, left, right]), np.stack([top, top, bottom, bottom])
+    )
+    lon = unwrap_longitude(lon, grid.central_meridian_deg)
+    lat_max = np.maximum(np.abs(lat[0]), np.abs(lat[3]))
+    return _meets_zone(grid, lon, lat_max, overlap_m)
+
+
+def _meets_zone(
+    grid: WorldGrid, corners_deg: Float64Array, lat_max_deg: Float64Array, overlap_m: float
+) -> BoolArray:
+    """Whether squares meet the zone; longitudes of their four corners along the first axis."""
+    reach = ZONE_WIDTH_DEG / 2 + overlap_m / (METRES_PER_DEGREE * np.cos(np.radians(lat_max_deg)))
+    offset = corners_deg - grid.central_meridian_deg
     inside = (offset.min(axis=0) <= reach) & (offset.max(axis=0) >= -reach)
-    on_grid = (lat_max <= MAX_LATITUDE_DEG + 0.5) & np.isfinite(offset).all(axis=0)
+    on_grid = (lat_max_deg <= MAX_LATITUDE_DEG + 0.5) & np.isfinite(offset).all(axis=0)
     return np.asarray(inside & on_grid)

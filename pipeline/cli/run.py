@@ -44,7 +44,7 @@ def run_command(
         from pipeline.logs import configure_logging
 
         configure_logging()
-        show_plan(config, data, picture=None, measure=False)
+        show_plan(config, data)
         return
     from rich.console import Console
 
