@@ -18,7 +18,7 @@ from geo.object_path import ObjectPath
 from geo.overlap import resolve_overlaps
 from geo.places import Place
 from geo.shards import count_cells
-from pipeline.counters import count
+from pipeline.counters import count, note_element
 from pipeline.cover import Cover
 from pipeline.finish import work_name
 from pipeline.spec import JobSpec, TileKey
@@ -78,10 +78,10 @@ class _ResolveDoFn(beam.DoFn):
         count(STAGE, "dropped-twins", result.num_dropped_twins)
         count(STAGE, "dropped-small", result.num_dropped_small)
         count(STAGE, "dropped-parts", result.num_dropped_parts)
-        self._journal.write(
-            "stage",
-            name=STAGE,
-            seconds=time.perf_counter() - begin,
+        note_element(
+            self._journal,
+            STAGE,
+            begin,
             trimmed=result.num_trimmed,
             dropped={
                 "twin": result.num_dropped_twins,
