@@ -134,8 +134,8 @@ class ListConfig:
 class StacConfig:
     """Items of a STAC catalogue; images are opened by the workers, when a tile needs them.
 
-    The item's id becomes the image's, its datetime the date. Items outside the area of interest are
-    left out.
+    The item's id becomes the image's (COLLECTION/ID where two collections share it), its datetime
+    the date. Items outside the area of interest are left out.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = FORBID
