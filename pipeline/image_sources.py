@@ -236,6 +236,8 @@ class TilesConfig:
                 f"tiles = {self.tiles!r} lacks {', '.join(missing)}; expected a template such as "
                 "https://host/{z}/{x}/{y}.png"
             )
+        if not self.tiles.startswith(("http://", "https://")):
+            raise ValueError(f"tiles = {self.tiles!r}; expected a URL that begins with https://")
         if self.zoom is None:
             raise ValueError("zoom is missing; name the zoom to read, such as 18")
         if not 0 <= self.zoom <= 24:

@@ -363,6 +363,7 @@ def test_missing_catalogues_are_refused(tmp_path):
         ({"stac": "x", "max_cloud_percent": 120}, ["max_cloud_percent = 120"]),
         ({"where": "x"}, ["images.0", "path, glob, list, stac, index, tiles"]),
         ({"tiles": "https://h/{x}/{y}.png", "zoom": 3}, ["{z}", "https://h/{x}/{y}.png"]),
+        ({"tiles": "file:///d/{z}/{x}/{y}.png", "zoom": 3}, ["file:///d", "https://"]),
         ({"tiles": "https://h/{z}/{x}/{y}.png"}, ["zoom is missing"]),
         ({"tiles": "https://h/{z}/{x}/{y}.png", "zoom": 30}, ["zoom = 30"]),
         ({"path": "a.tif", "cloud_mask": {"values": [1]}}, ["cloud_mask", "path"]),
