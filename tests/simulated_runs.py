@@ -136,9 +136,16 @@ def make_simulated_spec(
         failed_images=(),
         bundle=read_meta(str(bundle)),
         bundle_sha256="0" * 64,
-        aoi_wkb=bytes(shapely.to_wkb(area)),
+        aoi_wkb=bytes(shapely.to_wkb(_split_at_antimeridian(area))),
         run_token=uuid.uuid4().hex[:12],
     )
+
+
+def _split_at_antimeridian(area: shapely.Geometry) -> shapely.Geometry:
+    """The area with longitudes in [-180, 180], as files have them."""
+    world = shapely.box(-180, -90, 180, 90)
+    turned = [shapely.transform(area, lambda c, s=s: c + [s, 0]) for s in (-360.0, 0.0, 360.0)]
+    return shapely.union_all([shapely.intersection(part, world) for part in turned])
 
 
 def _lattice_images(area: shapely.Geometry) -> Iterable[ImageInfo]:
