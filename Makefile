@@ -1,6 +1,7 @@
 # Everything runs in one virtual environment, made on first use and reused after that.
 #   make test    tests                    make lint      format, lint, types, import contracts
 #   make venv    the environment alone    make format    rewrite the sources in the house format
+#   make test-flink  the tests on a real Flink cluster (fetches it: Java 11 or 17, Maven)
 #   make demo    draws a town, finds its buildings, says how many were right
 #   make weights trains the weights that ship (hours on a CPU), from configs/train/sources.yaml
 PYTHON ?= python3
@@ -13,7 +14,7 @@ PYTEST_ARGS ?=
 DEMO_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test lint format demo weights constraints clean
+.PHONY: help venv test flink test-flink lint format demo weights constraints clean
 
 help:
 	@sed -n '/^# *make/s/^# *//p' Makefile
@@ -29,6 +30,25 @@ $(STAMP):
 
 test: $(STAMP)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# Flink and Beam's job server, as the pom pins them; each jar is checked against its hash.
+FLINK := .flink
+FLINK_STAMP := $(FLINK)/.fetched-$(shell cat tests/flink/pom.xml tests/flink/checksums.txt | cksum | tr ' ' '-')
+
+flink: $(FLINK_STAMP)
+
+$(FLINK_STAMP):
+	for tool in java mvn; do command -v $$tool >/dev/null || missing=yes; done; \
+		test -z "$$missing" || apt-get install -y -qq openjdk-17-jre-headless maven || \
+		{ echo 'make flink needs java (11 or 17) and mvn; install both'; exit 1; }
+	rm -rf $(FLINK)
+	mvn --batch-mode --quiet -f tests/flink/pom.xml dependency:copy-dependencies \
+		-DincludeScope=runtime -DoutputDirectory='$(CURDIR)/$(FLINK)'
+	cd $(FLINK) && sha256sum --check --strict --quiet ../tests/flink/checksums.txt
+	touch $@
+
+test-flink: $(STAMP) $(FLINK_STAMP)
+	$(BIN)/python -m pytest -m flink tests/flink $(PYTEST_ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .

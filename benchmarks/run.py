@@ -22,9 +22,10 @@ from model.segment import Segmenter
 from model.windows import plan_cores
 from pipeline.config import parse_config
 from pipeline.cover import Cover
+from pipeline.image_shelf import ImageShelf
 from pipeline.spec import JobSpec, resolve_config
 from pipeline.tile_store import TileStore
-from pipeline.tile_work import ProfileShelf, make_task, read_layers
+from pipeline.tile_work import make_task, read_layers
 
 
 def time_run(image: str, bundle: str, out: Path) -> dict[str, float]:
@@ -37,12 +38,12 @@ def time_run(image: str, bundle: str, out: Path) -> dict[str, float]:
 
 def collect_windows(spec: JobSpec, segmenter: Segmenter) -> list[torch.Tensor]:
     """Every window of the job as the network gets it."""
-    cover, shelf = Cover(spec), ProfileShelf(spec, TileStore(spec.store_path))
+    cover, shelf = Cover(spec), ImageShelf(spec, TileStore(spec.store_path))
     size, margin = segmenter.window_px, segmenter.margin_px
     windows = []
     for cell in cover.plan_cells():
         for tile in cover.tiles_in(cell):
-            task = make_task(spec, cover, segmenter.fingerprint, tile)
+            task = make_task(spec, cover, shelf, segmenter.fingerprint, tile)
             for raster in read_layers(spec, shelf, task).rasters:
                 for core in plan_cores(raster.valid, size, margin)[0]:
                     side = size + 2 * margin

@@ -2,6 +2,7 @@
 
 A file is written under a temporary name in the folder of the final one, flushed to the disk, and
 renamed: whoever looks at the final name, after a crash too, finds the old file, the new, or none.
+In a bucket the finished file is uploaded, which has the same effect.
 """
 
 import contextlib
@@ -9,8 +10,11 @@ import logging
 import os
 import re
 import secrets
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+from geo.object_path import ObjectPath
 
 logger = logging.getLogger(__name__)
 
@@ -18,7 +22,7 @@ _LEFTOVER_NAME = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{16}\.tmp", re.DOTALL)
 
 
 @contextlib.contextmanager
-def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic_path(path: str | os.PathLike[str] | ObjectPath) -> Iterator[Path]:
     """A temporary name to write to, renamed to `path` when the block ends without an error.
 
     The temporary name starts with a dot and ends in `.tmp`, so that no pattern such as `*.parquet`
@@ -26,7 +30,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     replaced. Safe for several processes at once: each has a name of its own, the last rename wins.
 
     Args:
-        path: the final name; its folder must exist.
+        path: the final name; its folder must exist. An object is uploaded from a temporary folder
+            of this machine.
 
     Yields:
         A name in the same folder that does not exist yet; the block has to create the file.
@@ -34,7 +39,12 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises:
         FileNotFoundError: if the block did not create the file.
         OSError: if the file cannot be written, flushed or renamed; `path` is then unchanged.
+        StorageError: if an object cannot be uploaded.
     """
+    if isinstance(path, ObjectPath):
+        with _uploaded(path) as temporary:
+            yield temporary
+        return
     final = Path(path)
     temporary = final.with_name(f".{final.name}.{secrets.token_hex(8)}.tmp")
     try:
@@ -51,14 +61,29 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     _flush(final.parent, os.O_RDONLY)
 
 
-def write_atomically(path: str | os.PathLike[str], data: bytes | str) -> None:
+@contextlib.contextmanager
+def _uploaded(path: ObjectPath) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="everyroof-") as folder:
+        temporary = Path(folder) / path.name
+        yield temporary
+        if not temporary.exists():
+            raise FileNotFoundError(f"{path} was not written: nothing was put at {temporary}")
+        path.upload(temporary)
+
+
+def write_atomically(path: str | os.PathLike[str] | ObjectPath, data: bytes | str) -> None:
     """Write a whole file, text as UTF-8, so that it appears at once.
 
     Raises:
         OSError: if it cannot be written; `path` is then unchanged.
+        StorageError: if an object cannot be put.
     """
+    whole = data.encode() if isinstance(data, str) else data
+    if isinstance(path, ObjectPath):
+        path.write_bytes(whole)
+        return
     with atomic_path(path) as temporary:
-        temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+        temporary.write_bytes(whole)
 
 
 def leftovers(folder: str | os.PathLike[str]) -> list[Path]:
@@ -69,9 +94,10 @@ def leftovers(folder: str | os.PathLike[str]) -> list[Path]:
     return sorted(entry for entry in Path(folder).iterdir() if is_leftover(entry))
 
 
-def is_leftover(path: str | os.PathLike[str]) -> bool:
+def is_leftover(path: str | os.PathLike[str] | ObjectPath) -> bool:
     """Whether a name is one that `atomic_path` gives to unfinished files."""
-    return _LEFTOVER_NAME.fullmatch(Path(path).name) is not None
+    name = path.name if isinstance(path, ObjectPath) else Path(path).name
+    return _LEFTOVER_NAME.fullmatch(name) is not None
 
 
 def _flush(path: Path, flags: int) -> None:

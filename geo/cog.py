@@ -13,11 +13,12 @@ from geo.atomic_files import write_atomically
 from geo.errors import RasterError
 from geo.gdal import gdal_reason
 from geo.grid import WorldGrid
+from geo.object_path import ObjectPath
 from geo.pixel_window import PixelWindow
 
 
 def write_cog(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | ObjectPath,
     array: npt.NDArray[Any],
     grid: WorldGrid,
     window: PixelWindow,
@@ -26,7 +27,7 @@ def write_cog(
     """Write pixels of the grid as a COG (tiled, with overviews): whole or not at all.
 
     Args:
-        path: file to write, on a disk; an existing one is replaced.
+        path: file or object to write; an existing one is replaced.
         array: shape (height, width) or (bands, height, width).
         grid: the zone's grid.
         window: the pixels' place in it, of the array's size.

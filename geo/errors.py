@@ -26,3 +26,7 @@ class GeometryError(GeoError):
 
 class DatasetError(GeoError):
     """An output folder, shard or table that is not what it should be."""
+
+
+class StorageError(GeoError):
+    """A bucket or an object store that cannot be used."""

@@ -3,29 +3,38 @@
 import os
 
 import rasterio
+from rasterio.session import DummySession
 
-CACHE_MB = 64
+from geo.object_path import gdal_s3_options
+from geo.remote_names import is_remote as is_remote
+from geo.remote_names import redact
+
+CACHE_BYTES = 64 << 20
+"""Of decoded blocks, for all datasets of the process. rasterio hands GDAL_CACHEMAX on as bytes,
+whereas GDAL's own variable counts megabytes."""
 
 _REMOTE_DEFAULTS = {
     # One listing per image is wasted on object stores; sidecars (.ovr, .msk) are still probed.
     "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE",
+    # The head of most COGs at once, instead of 16 KiB and then the rest.
+    "GDAL_INGESTED_BYTES_AT_OPEN": str(64 << 10),
     "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
     "GDAL_HTTP_MULTIPLEX": "YES",
-    "GDAL_HTTP_MAX_RETRY": "4",
-    "GDAL_HTTP_RETRY_DELAY": "1",
-    "GDAL_HTTP_CONNECTTIMEOUT": "20",
-    "GDAL_HTTP_LOW_SPEED_TIME": "60",
+    # Each request by itself; `ImageReader` opens the image again when that was not enough.
+    "GDAL_HTTP_MAX_RETRY": "3",
+    "GDAL_HTTP_RETRY_DELAY": "0.5",
+    "GDAL_HTTP_CONNECTTIMEOUT": "10",
+    "GDAL_HTTP_LOW_SPEED_TIME": "30",
     "GDAL_HTTP_LOW_SPEED_LIMIT": "1000",
-    "VSI_CACHE": "TRUE",
-    "VSI_CACHE_SIZE": str(16 << 20),
+    # What was kept of a file is forgotten with the last open dataset of it: a file that changed is
+    # then seen, and an answer of a server in trouble is not believed for ever.
+    "CPL_VSIL_CURL_NON_CACHED": "/vsicurl/:/vsis3/:/vsigs/:/vsiaz/:/vsiadls/:/vsioss/:/vsiswift/",
+    "CPL_VSIL_NETWORK_STATS_ENABLED": "YES",
 }
 
-
-def is_remote(path: str) -> bool:
-    """Whether a path is read over the network (a URL, or one of GDAL's network file systems)."""
-    network = ("/vsicurl", "/vsis3", "/vsigs", "/vsiaz", "/vsiadls", "/vsioss", "/vsiswift")
-    is_url = "://" in path and not path.startswith(("file://", "zip://", "tar://"))
-    return is_url or any(part in path for part in network)
+# What may lie beside a GeoTIFF: overviews, mask, statistics, and Maxar's dates. GDAL would ask for
+# fifty more names, one request each.
+_TIFF_FAMILY = ".tif,.tiff,.ovr,.msk,.aux.xml,.imd"
 
 
 def is_local_file(path: str) -> bool:
@@ -35,20 +44,35 @@ def is_local_file(path: str) -> bool:
     return os.path.exists(path) or ":" not in os.path.basename(path)
 
 
-def gdal_env(path: str) -> rasterio.Env:
+def gdal_env(path: str, *, is_alone: bool = False, is_kept: bool = False) -> rasterio.Env:
     """GDAL's settings for reading one image; what stands in the environment wins.
 
     Args:
         path: the image; network settings apply to remote ones only.
+        is_alone: the image is known to have no sidecars; none are asked for.
+        is_kept: datasets opened within share what GDAL keeps of the file, and leave it there: for
+            those that are closed before another dataset of the same file.
     """
-    options: dict[str, str | int] = {"GDAL_CACHEMAX": CACHE_MB}
+    options: dict[str, str | int] = {"GDAL_CACHEMAX": CACHE_BYTES}
     if is_remote(path):
         options |= _REMOTE_DEFAULTS
-    return rasterio.Env(**{key: value for key, value in options.items() if key not in os.environ})
+        options |= gdal_s3_options()
+        if path.lower().endswith((".tif", ".tiff")):
+            options["CPL_VSIL_CURL_ALLOWED_EXTENSIONS"] = _TIFF_FAMILY
+        if is_kept:
+            options["CPL_VSIL_CURL_NON_CACHED"] = ""
+        if is_alone or "?" in path:
+            options["GDAL_DISABLE_READDIR_ON_OPEN"] = "EMPTY_DIR"
+    wanted = {key: value for key, value in options.items() if key not in os.environ}
+    # GDAL finds credentials in the environment by itself.
+    return rasterio.Env(session=DummySession(), **wanted)
 
 
 def gdal_reason(error: BaseException) -> str:
-    """What GDAL says, innermost cause first; rasterio's outer message often only points there."""
+    """What GDAL says, innermost cause first; rasterio's outer message often only points there.
+
+    Secrets in URLs are left out.
+    """
     reasons: list[str] = []
     cause: BaseException | None = error
     while cause is not None:
@@ -56,4 +80,4 @@ def gdal_reason(error: BaseException) -> str:
         if text and "See previous exception" not in text and text not in reasons:
             reasons.append(text)
         cause = cause.__cause__
-    return "; ".join(reversed(reasons)) or type(error).__name__
+    return redact("; ".join(reversed(reasons)) or type(error).__name__)

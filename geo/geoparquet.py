@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 
 from geo.atomic_files import atomic_path
 from geo.errors import DatasetError
+from geo.places import Place, as_place
 from geo.row_groups import cut_row_groups
 
 logger = logging.getLogger(__name__)
@@ -91,7 +92,7 @@ class ShardInfo:
 
 
 def write_shard(
-    path: str | Path,
+    path: str | Place,
     batches: Iterable[pa.RecordBatch | pa.Table],
     *,
     schema: pa.Schema,
@@ -104,7 +105,7 @@ def write_shard(
     batches and in whatever order they come. All rows are held in memory at once.
 
     Args:
-        path: the file; replaced if it exists.
+        path: the file or object; replaced if it exists.
         batches: rows with the columns of `schema` in any order, WKB polygons in `geometry`, the
             struct `bbox` of xmin, ymin, xmax and ymax. Rows are sorted by the columns `s2_cell`
             (uint64 S2 leaf cell) and `id`, where the batches have them, else they keep their order.
@@ -135,7 +136,7 @@ def write_shard(
 
 
 def write_ordered(
-    path: str | Path,
+    path: str | Place,
     tables: Sequence[Callable[[], pa.Table]],
     *,
     schema: pa.Schema,
@@ -212,7 +213,7 @@ def geo_metadata(bounds: Bounds | None, schema: pa.Schema) -> dict[str, Any]:
 
 
 def _sorted_rows(
-    path: str | Path, batches: Iterable[pa.RecordBatch | pa.Table], schema: pa.Schema
+    path: str | Place, batches: Iterable[pa.RecordBatch | pa.Table], schema: pa.Schema
 ) -> tuple[pa.Table, UInt64Array]:
     """All rows in their final order with exactly the columns to write, and their S2 cells."""
     wanted = pa.schema([field.remove_metadata() for field in schema if field.name != SORT_COLUMN])
@@ -232,7 +233,7 @@ def _sorted_rows(
     return written, table[SORT_COLUMN].to_numpy().astype(np.uint64)
 
 
-def _check_no_twins(path: str | Path, keys: pa.Table) -> None:
+def _check_no_twins(path: str | Place, keys: pa.Table) -> None:
     """Refuse rows whose order their keys do not settle: the bytes would depend on the input's."""
     if "id" not in keys.column_names or len(keys) < 2:
         return
@@ -267,14 +268,14 @@ def _bounds_of(boxes: Float32Array | None) -> Bounds | None:
 
 
 def _write_file(
-    path: str | Path,
+    path: str | Place,
     groups: Iterable[pa.Table],
     schema: pa.Schema,
     footer: Mapping[str, str],
     config: WriteConfig,
 ) -> tuple[str, int]:
     """Write tables as row groups of a file that appears whole; its SHA-256 and size."""
-    with atomic_path(path) as temporary:
+    with atomic_path(as_place(path)) as temporary:
         _write_groups(temporary, groups, schema, footer, config)
         with temporary.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()

@@ -18,10 +18,12 @@ import pyarrow.parquet as pq
 
 from geo.errors import DatasetError
 from geo.geoparquet import BBOX_COLUMN, BBOX_FIELDS, GEOMETRY_COLUMN, GEOPARQUET_VERSION, Bounds
+from geo.object_path import ObjectPath
+from geo.places import Place, arrow_source, as_place
 
 BoolArray = npt.NDArray[np.bool_]
-Source = str | Path | BinaryIO
-"""A path, or an open binary file that can seek."""
+Source = str | Place | BinaryIO
+"""A path, an object, or an open binary file that can seek."""
 
 _TURN_DEG = 360.0
 
@@ -168,8 +170,8 @@ def _meets(boxes: Sequence[npt.NDArray[np.float64]], bbox: Bounds) -> BoolArray:
 
 def _listed(sources: Source | Sequence[Source]) -> list[Source]:
     """The single files meant."""
-    if isinstance(sources, str | Path):
-        folder = Path(sources)
+    if isinstance(sources, str | Path | ObjectPath):
+        folder = as_place(sources)
         if not folder.is_dir():
             return [sources]
         files = sorted(path for path in folder.glob("*.parquet") if not path.name.startswith("."))
@@ -187,7 +189,10 @@ def _opened(source: Source) -> Iterator[pq.ParquetFile]:
     """An open file; what is wrong with its bytes becomes a DatasetError, in the block too."""
     try:
         with pq.ParquetFile(
-            source, page_checksum_verification=True, pre_buffer=True, memory_map=False
+            _arrow_source(source),
+            page_checksum_verification=True,
+            pre_buffer=True,
+            memory_map=False,
         ) as file:
             yield file
     except FileNotFoundError as error:
@@ -244,4 +249,15 @@ def _check_bbox(bbox: Bounds) -> None:
 
 def _name(source: Source) -> str:
     """What to call a source in a message."""
-    return str(source) if isinstance(source, str | Path) else str(getattr(source, "name", source))
+    return (
+        str(source)
+        if isinstance(source, str | Path | ObjectPath)
+        else str(getattr(source, "name", source))
+    )
+
+
+def _arrow_source(source: Source) -> Any:
+    """What pyarrow opens."""
+    if isinstance(source, str | Path | ObjectPath):
+        return arrow_source(as_place(source))
+    return source

@@ -1,6 +1,6 @@
 """What has to be known of a whole image before any tile of it is read: fill and value range."""
 
-import os
+import io
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from geo.image_levels import Level, coarse_level
 from geo.image_reader import ImageReader
 from geo.images import ImageInfo
 from geo.pixel_window import PixelWindow
+from geo.places import Place, as_place
 from geo.raster_config import RasterConfig
 from geo.source_pixels import level_windows, read_values
 from geo.value_scaling import ValueScaling, percentile_scaling
@@ -54,7 +55,7 @@ def profile_image(
         reader: reads the file; None: one of its own.
 
     Raises:
-        RasterError: if the image cannot be read.
+        RasterError: if the image cannot be read, or changed meanwhile.
     """
     if reader is None:
         with ImageReader() as own_reader:
@@ -64,9 +65,10 @@ def profile_image(
     if config.nodata_colours:
         fill = find_fill(info, level, _values_of_windows(reader, info, level), config)
         fill = fill if fill.packed.any() else None
-    return ImageProfile(
-        version=info.version, fill=fill, scaling=_scaling(reader, info, level, fill, config)
-    )
+    scaling = _scaling(reader, info, level, fill, config)
+    if config.nodata_colours or info.dtype != "uint8":
+        reader.check_unchanged(info)
+    return ImageProfile(version=info.version, fill=fill, scaling=scaling)
 
 
 def _values_of_windows(
@@ -106,30 +108,31 @@ def _scaling(
     return percentile_scaling(samples, num_bands, config.value_percentiles)
 
 
-def save_profile(profile: ImageProfile, path: str | os.PathLike[str]) -> None:
+def save_profile(profile: ImageProfile, path: str | Place) -> None:
     """Write a profile as .npz: whole or not at all.
 
     Args:
         profile: the profile.
-        path: file to write; an existing one is replaced.
+        path: file or object to write; an existing one is replaced.
     """
     arrays: dict[str, Any] = {"version": profile.version}
     for name in ("fill", "scaling"):
         part = getattr(profile, name)
         if part is not None:
             arrays |= {f"{name}.{key}": value for key, value in vars(part).items()}
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+    with atomic_path(as_place(path)) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, **arrays)
 
 
-def load_profile(path: str | os.PathLike[str]) -> ImageProfile:
+def load_profile(path: str | Place) -> ImageProfile:
     """Read a profile.
 
     Raises:
         RasterError: if the file is not a profile.
     """
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+        data = io.BytesIO(as_place(path).read_bytes())
+        with np.load(data, allow_pickle=False) as arrays:
             parts: dict[str, dict[str, Any]] = {"fill": {}, "scaling": {}}
             for key in arrays.files:
                 name, _, field = key.partition(".")

@@ -9,21 +9,47 @@ import rasterio
 from rasterio.windows import Window
 
 from geo.gdal import is_local_file
+from geo.remote_names import is_remote
+from geo.remote_state import UNKNOWN, remote_state
 
 _END_BYTES = 1 << 16
 _SAMPLE_PX = 512
+MAX_WATCHED = 16
+"""Remote files of one image (sidecars, sources of a VRT) that are watched for changes."""
+
+RemoteFiles = tuple[tuple[str, str], ...]
+"""(path, state as `remote_state` tells it) of the files of an image that lie on servers."""
 
 
-def content_version(path: str, dataset: rasterio.DatasetReader) -> str:
+def remote_files(path: str, state: str, dataset: rasterio.DatasetReader) -> RemoteFiles:
+    """The files of an image that are read over the network, as they are now.
+
+    Args:
+        path: what the dataset was opened from.
+        state: its state before it was opened.
+        dataset: the open image; its sidecars, and the sources of a VRT, are looked at.
+
+    Raises:
+        FileNotFoundError: if one is not there.
+        StorageError: if a server does not answer.
+    """
+    others = [name for name in dataset.files[1:] if is_remote(name)][: MAX_WATCHED - 1]
+    found = [(name, remote_state(name)) for name in others]
+    return tuple((name, mark) for name, mark in [(path, state), *found] if mark != UNKNOWN)
+
+
+def content_version(path: str, dataset: rasterio.DatasetReader, remote: RemoteFiles = ()) -> str:
     """A hash that changes when the image does, without reading all of it.
 
     Local files, sidecars and the sources of a VRT included, enter with their size, modification
-    time and first and last 64 KiB; anything else (object stores, archives) with its tags and
-    the pixels of a coarse view. The path itself does not enter.
+    time and first and last 64 KiB; files on servers with their ETag (else their time) and size;
+    anything else (archives, servers that tell neither) with its tags and the pixels of a coarse
+    view. The path itself does not enter.
 
     Args:
         path: what the dataset was opened from.
         dataset: the open image.
+        remote: its files on servers.
 
     Returns:
         32 hexadecimal digits.
@@ -35,7 +61,9 @@ def content_version(path: str, dataset: rasterio.DatasetReader) -> str:
     files = list({os.path.realpath(f) for f in [*files, *dataset.files] if os.path.isfile(f)})
     for file in sorted(files, key=os.path.basename):
         _hash_file(digest, file)
-    if not files:
+    for _, state in remote:
+        digest.update(state.encode())
+    if not files and not remote:
         digest.update(repr(sorted(dataset.tags().items())).encode())
         digest.update(_sample(dataset).tobytes())
     return digest.hexdigest()[:32]

@@ -18,11 +18,14 @@ from affine import Affine
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-from geo.errors import GridError, RasterError
-from geo.gdal import gdal_env, gdal_reason
+from geo.errors import GridError, RasterError, StorageError
+from geo.gdal import gdal_env, gdal_reason, is_remote
 from geo.grid import check_latitudes, unwrap_longitude, zone_of_longitude, zone_to_lonlat
 from geo.image_checks import check_file, check_georeference, choose_bands
-from geo.image_version import content_version
+from geo.image_names import shown_path
+from geo.image_version import RemoteFiles, content_version, remote_files
+from geo.remote_names import redact, to_gdal
+from geo.remote_state import UNKNOWN, StateError, remote_state
 
 Float64Array = npt.NDArray[np.float64]
 
@@ -57,7 +60,8 @@ class ImageInfo:
         bands: bands to read, from 1, in the model's order.
         dtype: name of the values' type.
         nodata: value that marks missing pixels, None if there is none.
-        mask: where validity is told: "all_valid", "nodata", "alpha" or "mask" (internal or .msk).
+        mask: where validity is told: "all_valid", "nodata", "alpha", "mask" (internal or .msk), or
+            "band4", a band by its number.
         block_size: (width, height) in which the file stores its pixels.
         overview_sizes: (width, height) of each usable overview, finest first.
         gsd_col_m: metres on the ground from column to column at the centre.
@@ -65,6 +69,9 @@ class ImageInfo:
         footprint: closed outline in degrees as (longitude, latitude) pairs; longitudes continuous,
             beyond 180 where the image crosses the antimeridian.
         x_period: a full turn around the earth in x, 0 where x does not repeat.
+        remote: its files on servers with their states, to notice when one changes; empty for local
+            images, and where the server tells neither ETag nor time.
+        is_alone: a remote image without sidecars, which nobody needs to ask for again.
     """
 
     path: str
@@ -86,6 +93,8 @@ class ImageInfo:
     gsd_row_m: float
     footprint: tuple[tuple[float, float], ...]
     x_period: float
+    remote: RemoteFiles = ()
+    is_alone: bool = False
 
     @property
     def affine(self) -> Affine:
@@ -115,8 +124,8 @@ class ImageInfo:
             values["nodata"] = float(values["nodata"])
         for name in ("transform", "bands", "block_size"):
             values[name] = tuple(values[name])
-        for name in ("overview_sizes", "footprint"):
-            values[name] = tuple((first, second) for first, second in values[name])
+        for name in ("overview_sizes", "footprint", "remote"):
+            values[name] = tuple((first, second) for first, second in values.get(name, ()))
         return cls(**values)
 
 
@@ -127,6 +136,7 @@ def open_image(
     date: datetime.date | None = None,
     bands: tuple[int, ...] | None = None,
     num_bands: int = 3,
+    version: str | None = None,
 ) -> ImageInfo:
     """Look at an image and check that it can be used.
 
@@ -136,6 +146,7 @@ def open_image(
         date: day it was taken; None: from the file's tags, where they say it.
         bands: bands to read, from 1; None: those tagged red, green and blue, else the first ones.
         num_bands: bands that the model wants.
+        version: identity of the content; None: found by looking at it (`geo.image_version`).
 
     Raises:
         RasterError: if it is missing, empty, no raster, without georeference, has too few bands or
@@ -145,19 +156,36 @@ def open_image(
     try:
         with gdal_env(path), warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(path) as dataset:
-                return _inspect(path, dataset, image_id, date, bands, num_bands)
-    except (RasterioError, OSError) as error:
-        raise RasterError(f"cannot read image {path}: {gdal_reason(error)}") from error
+            # Before it is opened: a change from here on is noticed.
+            state = _state_at_start(path) if is_remote(path) else UNKNOWN
+            with rasterio.open(to_gdal(path)) as dataset:
+                return _inspect(path, state, dataset, image_id, date, bands, num_bands, version)
+    except RasterError as error:
+        raise RasterError(redact(str(error))) from error.__cause__
+    except FileNotFoundError:
+        raise RasterError(f"image {redact(path)} does not exist; check the URL") from None
+    except (RasterioError, OSError, StorageError) as error:
+        shown = redact(shown_path(path))
+        raise RasterError(f"cannot read image {shown}: {gdal_reason(error)}") from error
+
+
+def _state_at_start(path: str) -> str:
+    try:
+        return remote_state(path)
+    except StateError:
+        # It may want headers that only GDAL was told of, or give no ranges: let GDAL try.
+        return UNKNOWN
 
 
 def _inspect(
     path: str,
+    state: str,
     dataset: rasterio.DatasetReader,
     image_id: str | None,
     date: datetime.date | None,
     bands: tuple[int, ...] | None,
     num_bands: int,
+    version: str | None,
 ) -> ImageInfo:
     check_georeference(path, dataset)
     chosen = choose_bands(path, dataset, bands, num_bands)
@@ -165,11 +193,13 @@ def _inspect(
     to_lonlat = _lonlat_transformer(path, crs)
     footprint = _footprint(path, dataset, to_lonlat)
     gsd_col_m, gsd_row_m = _ground_gsd(dataset, to_lonlat)
+    remote = remote_files(path, state, dataset)
+    is_alone = is_remote(path) and len(dataset.files) <= 1
     return ImageInfo(
         path=path,
         image_id=image_id or _stem(path),
         date=date or _tagged_date(dataset),
-        version=content_version(path, dataset),
+        version=version or content_version(path, dataset, remote),
         crs=crs.to_wkt(),
         transform=dataset.transform[:6],
         width=dataset.width,
@@ -180,11 +210,13 @@ def _inspect(
         nodata=_nodata(dataset, chosen),
         mask=_mask_kind(dataset, chosen),
         block_size=(dataset.block_shapes[0][1], dataset.block_shapes[0][0]),
-        overview_sizes=_usable_overviews(path, dataset, chosen),
+        overview_sizes=_usable_overviews(path, dataset, chosen, is_alone=is_alone),
         gsd_col_m=gsd_col_m,
         gsd_row_m=gsd_row_m,
         footprint=footprint,
         x_period=_x_period(crs),
+        remote=remote,
+        is_alone=is_alone,
     )
 
 
@@ -282,14 +314,17 @@ def _mask_kind(dataset: rasterio.DatasetReader, bands: tuple[int, ...]) -> str:
 
 
 def _usable_overviews(
-    path: str, dataset: rasterio.DatasetReader, bands: tuple[int, ...]
+    path: str, dataset: rasterio.DatasetReader, bands: tuple[int, ...], *, is_alone: bool
 ) -> tuple[tuple[int, int], ...]:
     """Sizes of the overviews that tell validity as the image itself does."""
     num_overviews = min(len(dataset.overviews(band)) for band in bands)
     kind = _mask_kind(dataset, bands)
     sizes: list[tuple[int, int]] = []
     for index in range(num_overviews):
-        with rasterio.open(path, overview_level=index) as overview:
+        with (
+            gdal_env(path, is_alone=is_alone, is_kept=True),
+            rasterio.open(to_gdal(path), overview_level=index) as overview,
+        ):
             if _mask_kind(overview, bands) != kind:
                 break
             sizes.append((overview.width, overview.height))
@@ -298,7 +333,7 @@ def _usable_overviews(
                 logger.warning(
                     "image %s: its overviews lack the mask; reading full resolution (gdaladdo "
                     "again after the mask was added would be faster)",
-                    path,
+                    redact(path),
                 )
                 return ()
     return tuple(sizes)

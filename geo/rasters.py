@@ -11,6 +11,7 @@ import shapely
 from geo.errors import RasterError
 from geo.grid import METRES_PER_DEGREE, WorldGrid, window_bounds_lonlat
 from geo.image_levels import choose_level
+from geo.image_limits import ImageLimit, hidden_pixels
 from geo.image_profile import ImageProfile
 from geo.image_reader import ImageReader
 from geo.images import ImageInfo
@@ -84,7 +85,9 @@ class TileReader:
         grid: WorldGrid,
         config: RasterConfig,
         *,
+        limits: Sequence[ImageLimit] | None = None,
         max_read_bytes: int = MAX_READ_BYTES,
+        reader: ImageReader | None = None,
     ) -> None:
         """A reader.
 
@@ -93,20 +96,24 @@ class TileReader:
             profiles: one each, of the same version.
             grid: the zone's grid.
             config: how to read.
+            limits: where each image may be used; None: all of them everywhere.
             max_read_bytes: most to read from a file at once; changes memory, never pixels.
+            reader: reads the files, and stays open for the next tile; None: one of its own.
 
         Raises:
             RasterError: if profiles do not belong to the images, or the images' bands differ.
         """
-        _check_images(images, profiles)
+        _check_images(images, profiles, limits)
         self.images = tuple(images)
         self.profiles = tuple(profiles)
         self.grid = grid
         self.config = config
+        self.limits = tuple(limits or (ImageLimit() for _ in images))
         self.max_read_bytes = max_read_bytes
         self._levels = [choose_level(info, grid.gsd_m) for info in images]
         self._order = mosaic_order(images, config)
-        self._reader = ImageReader()
+        self._reader = reader or ImageReader()
+        self._is_own = reader is None
 
     def __enter__(self) -> "TileReader":
         return self
@@ -120,8 +127,9 @@ class TileReader:
         self.close()
 
     def close(self) -> None:
-        """Close every dataset of this process."""
-        self._reader.close()
+        """Close every dataset of this process, unless the reader was given."""
+        if self._is_own:
+            self._reader.close()
 
     def read(self, window: PixelWindow) -> TileRaster:
         """One mosaic of all images: each pixel from the first image that is valid there.
@@ -155,10 +163,23 @@ class TileReader:
         return Canvas.blank(window, len(self.images[0].bands) if self.images else 0)
 
     def _paint(self, canvas: Canvas, index: int) -> ReadStats:
-        """Paint one image where the canvas is still blank."""
+        """Paint one image where the canvas is still blank and the image may be used."""
+        if not covers(self.images[index], self.grid, canvas.window):
+            return ReadStats()
+        hidden = hidden_pixels(
+            self.limits[index], self._reader, self.grid, canvas.window, self.max_read_bytes
+        )
+        if hidden is None:
+            return self._paint_blank(canvas, index)
+        # What is hidden passes for painted meanwhile: blocks without more are not even read.
+        hidden &= canvas.valid == 0
+        canvas.valid[hidden] = 1
+        stats = self._paint_blank(canvas, index)
+        canvas.valid[hidden] = 0
+        return stats
+
+    def _paint_blank(self, canvas: Canvas, index: int) -> ReadStats:
         info, level, stats = self.images[index], self._levels[index], ReadStats()
-        if not covers(info, self.grid, canvas.window):
-            return stats
         block_map = map_blocks(info, level, self.grid, canvas.window)
         needed = _incomplete_blocks(canvas, block_map)
         pixel_bytes = len(info.bands) * np.dtype(info.dtype).itemsize
@@ -178,6 +199,9 @@ class TileReader:
             stats += ReadStats(
                 num_reads=1, source_px=source_px, source_bytes=source_px * pixel_bytes
             )
+        if stats.num_reads:
+            # After the reads: whatever was read before, from caches too, is of this version.
+            self._reader.check_unchanged(info)
         return stats
 
 
@@ -220,11 +244,17 @@ def covers(info: ImageInfo, grid: WorldGrid, window: PixelWindow) -> bool:
     return bool(shapely.dwithin(shapely.Polygon(footprint), shapely.Polygon(outline), reach))
 
 
-def _check_images(images: Sequence[ImageInfo], profiles: Sequence[ImageProfile]) -> None:
+def _check_images(
+    images: Sequence[ImageInfo],
+    profiles: Sequence[ImageProfile],
+    limits: Sequence[ImageLimit] | None,
+) -> None:
     if len(images) > MAX_IMAGES:
         raise RasterError(f"{len(images)} images are more than {MAX_IMAGES}; build a VRT of them")
     if len(images) != len(profiles):
         raise RasterError(f"{len(images)} images, but {len(profiles)} profiles")
+    if limits is not None and len(images) != len(limits):
+        raise RasterError(f"{len(images)} images, but {len(limits)} limits")
     for info, profile in zip(images, profiles, strict=True):
         if profile.version != info.version:
             raise RasterError(

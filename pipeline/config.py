@@ -5,44 +5,34 @@ before any work starts, naming the key, the value and what was expected.
 """
 
 import dataclasses
-import datetime
 import json
+import typing
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from geo.errors import EveryroofError
+from geo.errors import EveryroofError, StorageError
 from geo.finish import FinishConfig
 from geo.footprints import FilterConfig
 from geo.geoparquet import WriteConfig
 from geo.grid import gsd_to_mm
 from geo.overlap import OverlapConfig
+from geo.places import Place, as_place
 from geo.raster_config import RasterConfig
 from geo.shards import ShardConfig
 from model.segment import SegmentConfig
 from model.shipped import SHIPPED, resolve_bundle
+from pipeline.engine_config import EngineConfig
+from pipeline.image_sources import SOURCES, ImageSource, ResolvedSource, as_record
+from pipeline.image_sources import ImageConfig as ImageConfig
 
 FORBID: dict[str, str] = {"extra": "forbid"}
 
 
 class ConfigError(EveryroofError):
     """A configuration that cannot be used; nothing was started."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ImageConfig:
-    """One image."""
-
-    __pydantic_config__: ClassVar[dict[str, str]] = FORBID
-
-    path: str
-    """A path or URL that GDAL opens."""
-    id: str | None = None
-    """Name in the column `image_id`; the file's stem unless given."""
-    date: datetime.date | None = None
-    """Date of acquisition (YYYY-MM-DD); read from the image's tags unless given."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,16 +87,18 @@ class RunConfig:
 
     __pydantic_config__: ClassVar[dict[str, str]] = FORBID
 
-    images: tuple[str | ImageConfig, ...]
-    """Images, in the order of preference; a plain path or path, id and date."""
+    images: tuple[ImageSource, ...]
+    """Images, in the order of preference: paths, patterns, lists, catalogues, tile services (see
+    `pipeline.image_sources`)."""
     output: str
-    """Folder of the result; must be new, empty, or an earlier run's."""
+    """Folder of the result: a path, s3://BUCKET/KEY or gs://BUCKET/KEY. Must be new, empty, or an
+    earlier run's."""
     model: str = SHIPPED
-    """The bundle: one safetensors file (`everyroof bundle show FILE`), or `shipped`."""
+    """The bundle: one safetensors file (`everyroof bundle show FILE`) or its URL, or `shipped`."""
     area_of_interest: str | None = None
-    """Vector file; footprints whose centroid lies outside its polygons are left out."""
+    """Vector file or its URL; footprints whose centroid lies outside its polygons are left out."""
     tile_store: str | None = None
-    """Folder of the tile store; OUT/.tiles unless given."""
+    """Folder of the tile store, as for `output`; OUT/.tiles unless given."""
     outputs: tuple[Literal["footprints", "probability"], ...] = ("footprints",)
     """What to write; `probability` adds a COG per tile."""
     grid: GridConfig = dataclasses.field(default_factory=GridConfig)
@@ -118,6 +110,7 @@ class RunConfig:
     shards: ShardConfig = dataclasses.field(default_factory=ShardConfig)
     write: WriteConfig = dataclasses.field(default_factory=WriteConfig)
     limits: LimitConfig = dataclasses.field(default_factory=LimitConfig)
+    engine: EngineConfig = dataclasses.field(default_factory=EngineConfig)
 
     def __post_init__(self) -> None:
         """Check what concerns several fields."""
@@ -125,15 +118,25 @@ class RunConfig:
             raise ValueError("images is empty; name at least one image")
         if "footprints" not in self.outputs:
             raise ValueError(f"outputs = {list(self.outputs)}; expected at least 'footprints'")
+        for name, value in (("output", self.output), ("tile_store", self.tile_store)):
+            try:
+                as_place(value or ".")
+            except StorageError as error:
+                raise ValueError(f"{name}: {error}") from error
 
     @property
-    def store_path(self) -> Path:
-        """Folder of the tile store."""
-        return Path(self.tile_store) if self.tile_store else Path(self.output) / ".tiles"
+    def out_path(self) -> Place:
+        """Folder of the output, on a disk or in a bucket."""
+        return as_place(self.output)
 
-    def image_configs(self) -> list[ImageConfig]:
-        """The images, plain paths turned into records."""
-        return [ImageConfig(path=i) if isinstance(i, str) else i for i in self.images]
+    @property
+    def store_path(self) -> Place:
+        """Folder of the tile store, likewise."""
+        return as_place(self.tile_store) if self.tile_store else self.out_path / ".tiles"
+
+    def image_sources(self) -> list[ResolvedSource]:
+        """The entries of `images`, plain paths and patterns turned into records."""
+        return [as_record(source) for source in self.images]
 
     def to_json(self) -> str:
         """The resolved config as JSON, keys sorted: what the manifest keeps."""
@@ -155,6 +158,8 @@ def parse_config(data: Any, *, source: str) -> RunConfig:
     """
     if not isinstance(data, dict):
         raise ConfigError(f"{source}: expected a mapping of keys, got {type(data).__name__}")
+    if isinstance(data.get("images"), str | dict):
+        data = {**data, "images": [data["images"]]}
     try:
         return _ADAPTER.validate_python(data)
     except ValidationError as error:
@@ -189,7 +194,7 @@ def _anchor_paths(config: RunConfig, folder: Path) -> RunConfig:
 
     return dataclasses.replace(
         config,
-        images=tuple(dataclasses.replace(i, path=anchored(i.path)) for i in config.image_configs()),
+        images=tuple(source.anchored(anchored) for source in config.image_sources()),
         model=resolve_bundle(config.model) if config.model == SHIPPED else anchored(config.model),
         output=anchored(config.output),
         area_of_interest=config.area_of_interest and anchored(config.area_of_interest),
@@ -198,8 +203,11 @@ def _anchor_paths(config: RunConfig, folder: Path) -> RunConfig:
 
 
 def _explain(entry: Any) -> str:
-    # A union such as "str | ImageConfig" adds its member's name to the location; leave it out.
-    place = ".".join(str(p) for p in entry["loc"] if p not in ("str", "ImageConfig"))
+    # A union adds its member's tag to the location ("images.0.stac.asset"); leave it out.
+    location = entry["loc"]
+    if location[:1] == ("images",) and len(location) > 2:
+        location = (*location[:2], *location[3:])
+    place = ".".join(str(part) for part in location)
     if entry["type"] == "unexpected_keyword_argument":
         return f"  {place}: unknown key{_nearest(entry['loc'])}"
     if entry["type"] == "missing":
@@ -214,10 +222,22 @@ def _nearest(location: tuple[Any, ...]) -> str:
 
     owner: Any = RunConfig
     for part in location[:-1]:
-        field = {f.name: f for f in dataclasses.fields(owner)}.get(str(part))
-        if field is None or not dataclasses.is_dataclass(field.type):
+        owner = _member(owner, part)
+        if owner is None:
             return ""
-        owner = field.type
     known = [f.name for f in dataclasses.fields(owner)]
     close = difflib.get_close_matches(str(location[-1]), known, n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; known keys: {', '.join(known)}"
+
+
+def _member(owner: Any, part: Any) -> Any:
+    """The dataclass behind a part of an error's location; None where there is none."""
+    if owner is ImageSource:
+        return ImageSource if isinstance(part, int) else SOURCES.get(part)
+    field = {f.name: f for f in dataclasses.fields(owner)}.get(str(part))
+    if field is None:
+        return None
+    if owner is RunConfig and part == "images":
+        return ImageSource
+    kinds = (field.type, *typing.get_args(field.type))
+    return next((kind for kind in kinds if dataclasses.is_dataclass(kind)), None)

@@ -11,21 +11,14 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
-from geo.grid import (
-    METRES_PER_DEGREE,
-    Tile,
-    WorldGrid,
-    cores_in_zone,
-    unwrap_longitude,
-    zones_of_bounds,
-)
+from geo.grid import NUM_ZONES, ZONE_WIDTH_DEG, Tile, cores_in_zone
 from geo.pixel_window import PixelWindow
+from geo.stated_outlines import outlines_to_pixels
 from pipeline.spec import JobSpec, TileKey
+from pipeline.zone_images import ZoneImages, metres_per_degree, zone_images
 
 TILES_PER_CELL = 16
 """Tiles per side of a planning cell."""
-FOOTPRINT_SLACK_PX = 4
-"""Image outlines are drawn with straight pieces; the slack keeps their curvature inside."""
 
 
 class Cover:
@@ -36,28 +29,33 @@ class Cover:
 
     def __init__(self, spec: JobSpec) -> None:
         self._spec = spec
-        self._zone_images = functools.cache(self._make_zone_images)
         self._zone_aoi = functools.cache(self._make_zone_aoi)
 
     def zones(self) -> list[int]:
         """Zones that hold ground of the job, overlaps with their neighbours included."""
-        found: set[int] = set()
-        for image in self._spec.images:
-            lon, lat = np.asarray(image.footprint).T
-            overlap = self._overlap_deg(float(np.abs(lat).max()))
-            found.update(zones_of_bounds(float(lon.min()), float(lon.max()), overlap))
-        return sorted(found)
+        west, south, east, north = self._spec.images.bounds.T
+        latitude = np.minimum(np.maximum(np.abs(south), np.abs(north)), 84.0)
+        overlap = self._spec.config.grid.max_building_m / metres_per_degree(latitude)
+        first = np.floor((west - overlap + 180.0) / ZONE_WIDTH_DEG).astype(np.int64)
+        last = np.floor((east + overlap + 180.0) / ZONE_WIDTH_DEG).astype(np.int64)
+        last = np.minimum(last, first + NUM_ZONES - 1)
+        ranges = np.unique(np.stack([first, last], axis=1), axis=0).tolist()
+        return sorted({z % NUM_ZONES + 1 for begin, end in ranges for z in range(begin, end + 1)})
 
     def plan_cells(self) -> list[TileKey]:
         """Coarse cells (zone, row, col) of 16 x 16 tiles that together hold all tiles."""
         size = self._spec.tile_px * TILES_PER_CELL
         cells: set[TileKey] = set()
         for zone in self.zones():
-            for geometry in self._zone_images(zone):
-                west, north, east, south = geometry.bounds
-                rows = range(int(north // size), int(south // size) + 1)
-                cols = range(int(west // size), int(east // size) + 1)
-                cells.update((zone, row, col) for row in rows for col in cols)
+            west, north, east, south = self._images(zone).bounds.T
+            ranges = np.stack([north // size, south // size, west // size, east // size], axis=1)
+            found = {
+                (row, col)
+                for top, bottom, left, right in np.unique(ranges, axis=0).astype(int).tolist()
+                for row in range(top, bottom + 1)
+                for col in range(left, right + 1)
+            }
+            cells.update((zone, row, col) for row, col in self._near_aoi(zone, sorted(found), size))
         return sorted(cells)
 
     def tiles_in(self, cell: TileKey) -> Iterator[Tile]:
@@ -90,17 +88,21 @@ class Cover:
 
     def images_of(self, zone: int, window: PixelWindow) -> list[int]:
         """Positions of the images whose outlines meet a window, in the config's order."""
-        tree = self._zone_tree(zone)
+        images = self._images(zone)
         box = shapely.box(window.col_off, window.row_off, window.col_end, window.row_end)
-        return sorted(int(index) for index in tree.query(box, predicate="intersects"))
+        hits = images.meeting(np.array([box]))[1]
+        return sorted(images.positions[hits].tolist())
 
     def tile_extent(self) -> dict[int, tuple[int, int, int, int]]:
         """Per zone: first and last tile row, first and last tile column of the images."""
         size = self._spec.tile_px
         extents = {}
         for zone in self.zones():
-            west, north, east, south = shapely.total_bounds(self._zone_images(zone)) // size
-            extents[zone] = (int(north), int(south), int(west), int(east))
+            bounds = self._images(zone).bounds
+            if len(bounds):
+                west, north = (bounds[:, :2].min(axis=0) // size).astype(int).tolist()
+                east, south = (bounds[:, 2:].max(axis=0) // size).astype(int).tolist()
+                extents[zone] = (north, south, west, east)
         return extents
 
     def is_inside_aoi(
@@ -118,25 +120,26 @@ class Cover:
         return area
 
     def _meets_ground(self, zone: int, boxes: npt.NDArray[np.object_]) -> npt.NDArray[np.bool_]:
-        hits = self._zone_tree(zone).query(boxes.ravel(), predicate="intersects")
+        hits = self._images(zone).meeting(boxes.ravel())
         flags = np.zeros(boxes.size, np.bool_)
         flags[hits[0]] = True
         meets = flags.reshape(boxes.shape)
         aoi = self._zone_aoi(zone)
         return meets if aoi is None else meets & shapely.intersects(aoi, boxes)
 
-    @functools.cache  # noqa: B019 - one Cover per process, kept for its life
-    def _zone_tree(self, zone: int) -> shapely.STRtree:
-        return shapely.STRtree(self._zone_images(zone))
+    def _near_aoi(
+        self, zone: int, cells: list[tuple[int, int]], size: int
+    ) -> list[tuple[int, int]]:
+        aoi = self._zone_aoi(zone)
+        if aoi is None or not cells:
+            return cells
+        rows, cols = np.array(cells).T
+        boxes = shapely.box(cols * size, rows * size, (cols + 1) * size, (rows + 1) * size)
+        return [cells[i] for i in np.flatnonzero(shapely.intersects(aoi, boxes)).tolist()]
 
-    def _make_zone_images(self, zone: int) -> npt.NDArray[np.object_]:
-        grid = self._spec.grid(zone)
-        return np.array(
-            [
-                _to_pixels(grid, shapely.Polygon(image.footprint)).buffer(FOOTPRINT_SLACK_PX)
-                for image in self._spec.images
-            ]
-        )
+    def _images(self, zone: int) -> ZoneImages:
+        reach_m = self._spec.config.grid.max_building_m + 2 * self._spec.tile_px * self._spec.gsd_m
+        return zone_images(self._spec.images, self._spec.grid(zone), reach_m)
 
     def _make_zone_aoi(self, zone: int) -> shapely.Geometry | None:
         if self._spec.aoi_wkb is None:
@@ -150,20 +153,6 @@ class Cover:
         ]
         local = shapely.union_all([shapely.intersection(part, near) for part in shifted])
         margin_px = self._spec.config.grid.aoi_margin_m / self._spec.gsd_m
-        pixels = _to_pixels(grid, local).buffer(margin_px)
+        pixels = outlines_to_pixels(grid, np.array([local]))[0].buffer(margin_px)
         shapely.prepare(pixels)
         return pixels
-
-    def _overlap_deg(self, latitude_deg: float) -> float:
-        scale = METRES_PER_DEGREE * np.cos(np.radians(min(latitude_deg, 84.0)))
-        return float(self._spec.config.grid.max_building_m / scale)
-
-
-def _to_pixels(grid: WorldGrid, geometry: shapely.Geometry) -> shapely.Geometry:
-    def project(coords: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        lon = unwrap_longitude(coords[:, 0], grid.central_meridian_deg)
-        # Transverse Mercator folds beyond 80 degrees from the meridian; nothing there is ours.
-        lon = np.clip(lon, grid.central_meridian_deg - 20.0, grid.central_meridian_deg + 20.0)
-        return np.stack(grid.from_lonlat(lon, coords[:, 1]), axis=1)
-
-    return shapely.transform(geometry, project)

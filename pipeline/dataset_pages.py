@@ -8,15 +8,27 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from geo.atomic_files import atomic_path
 from geo.footprints import PUBLIC_SCHEMA
+from geo.image_names import shown_path
+from geo.images import ImageInfo
+from geo.places import arrow_source
+from geo.remote_names import redact
 from model.bundle import confidence_words, cut_words
 from pipeline.footprint_stats import FootprintStats
 from pipeline.ledger import LEDGER_NAME
-from pipeline.report import FailureRow, ImageRow, RunSummary, StageTime, write_report
+from pipeline.report import (
+    MAX_IMAGE_ROWS,
+    FailureRow,
+    ImageRow,
+    RunSummary,
+    StageTime,
+    write_report,
+)
 from pipeline.run_totals import RunTotals
 from pipeline.spec import JobSpec
 from pipeline.stac import StacShard, write_stac
@@ -28,7 +40,7 @@ _NOWHERE = (-180.0, -80.0, 180.0, 84.0)
 
 def write_dataset_stac(spec: JobSpec, shards: Sequence[WrittenShard]) -> list[str]:
     """Write collection.json and an item per shard; returns their paths in the output folder."""
-    dates = sorted(image.date for image in spec.images if image.date is not None)
+    days = pc.min_max(spec.images.column("date")).as_py()
     bounds = _tile_table(spec)[0]
     whole = _extent(bounds) if len(bounds) else _NOWHERE
     return write_stac(
@@ -50,7 +62,7 @@ def write_dataset_stac(spec: JobSpec, shards: Sequence[WrittenShard]) -> list[st
         model_id=spec.model_id,
         gsd_m=spec.gsd_m,
         bounds=None if shards else whole,
-        dates=(dates[0], dates[-1]) if dates else None,
+        dates=(days["min"], days["max"]) if days["min"] else None,
         columns=[(field.name, str(field.type)) for field in PUBLIC_SCHEMA],
     )
 
@@ -91,7 +103,7 @@ def write_run_report(
         max_failed_share=spec.config.limits.max_failed_share,
         model=_model_facts(spec),
         machine=_machine_facts(totals.fingerprint),
-        config_text=json.dumps(json.loads(spec.config.to_json()), indent=1),
+        config_text=redact(json.dumps(json.loads(spec.config.to_json()), indent=1)),
     )
     with atomic_path(spec.out_path / "report.html") as temporary:
         write_report(temporary, summary)
@@ -102,7 +114,7 @@ def _tile_table(
 ) -> tuple[npt.NDArray[np.float64], list[str], list[tuple[str, str, str]]]:
     """Bounds and status of every tile; (name, status, reason) of what the ledger has to tell."""
     columns = ["tile", "image", "status", "reason", "bbox"]
-    table = pq.read_table(spec.out_path / LEDGER_NAME, columns=columns)
+    table = pq.read_table(arrow_source(spec.out_path / LEDGER_NAME), columns=columns)
     reasoned = table.filter(pc.not_equal(table["reason"], "")).to_pylist()
     told = [(r["tile"] or r["image"], r["status"], r["reason"]) for r in reasoned]
     # Columns, not rows: a continent has millions of tiles.
@@ -127,7 +139,7 @@ def _collect_stats(
     stats = FootprintStats(_extent(bounds) if len(bounds) else _NOWHERE)
     by_image: dict[str, int] = {}
     for shard in shards:
-        file = pq.ParquetFile(spec.out_path / shard.path)
+        file = pq.ParquetFile(arrow_source(spec.out_path / shard.path))
         for batch in file.iter_batches(columns=_STATS_COLUMNS):
             stats.add(
                 batch["longitude"].to_numpy(),
@@ -144,18 +156,38 @@ def _image_rows(spec: JobSpec, by_image: dict[str, int]) -> list[ImageRow]:
     rows = [
         ImageRow(
             image_id=image.image_id,
-            path=image.path,
+            path=redact(shown_path(image.path)),
             date=str(image.date or ""),
-            detail=f"{image.width} x {image.height} px, {image.gsd_m:.3f} m",
+            detail=_image_detail(image.info),
             num_footprints=by_image.get(image.image_id, 0),
         )
-        for image in spec.images
+        for image in map(spec.images.__getitem__, _positions_to_list(spec, by_image))
     ]
     failed = [
-        ImageRow(image_id=Path(i.path).stem, path=i.path, detail=i.reason, is_failed=True)
+        ImageRow(
+            image_id=Path(redact(i.path)).stem,
+            path=redact(i.path),
+            detail=redact(i.reason),
+            is_failed=True,
+        )
         for i in spec.failed_images
     ]
     return [*rows, *failed]
+
+
+def _positions_to_list(spec: JobSpec, by_image: dict[str, int]) -> list[int]:
+    """All images of a small job; of a large one those with footprints, as many as are shown."""
+    if len(spec.images) <= MAX_IMAGE_ROWS:
+        return list(range(len(spec.images)))
+    names = pa.array(list(by_image), pa.string())
+    has_footprints = pc.is_in(spec.images.column("image_id"), value_set=names)
+    return np.flatnonzero(has_footprints).tolist()[:MAX_IMAGE_ROWS]
+
+
+def _image_detail(info: ImageInfo | None) -> str:
+    if info is None:
+        return "from a catalogue (see images.parquet)"
+    return f"{info.width} x {info.height} px, {info.gsd_m:.3f} m"
 
 
 def _stage_times(facts: dict[str, Any]) -> list[StageTime]:

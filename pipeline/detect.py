@@ -20,19 +20,24 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from geo.errors import EveryroofError
 from geo.grid import Tile
+from geo.network_use import take_network_use
+from geo.object_path import ObjectPath
+from geo.remote_names import redact
 from model.devices import stable_num_threads
 from model.segment import Segmenter
 from pipeline.counters import count, record_ms
 from pipeline.cover import Cover
 from pipeline.failures import TileRecord
+from pipeline.fetch import local_bundle
+from pipeline.image_shelf import ImageShelf
 from pipeline.isolated import detect_isolated
+from pipeline.logs import configure_worker_logging, working_on
 from pipeline.orphan_guard import end_with_supervisor
 from pipeline.plan import TileRun
 from pipeline.probability import write_probability
 from pipeline.spec import JobSpec, TileKey
 from pipeline.tile_store import TileResult, TileStore
 from pipeline.tile_work import (
-    ProfileShelf,
     TileLayers,
     TileTask,
     make_task,
@@ -58,21 +63,43 @@ class TileRef:
         tile_hash: its name in the store.
         num_pieces: instances that touch the tile's edge.
         num_whole: the others.
+        images: positions in the job of the images that the stored tile counts from 0.
     """
 
     key: TileKey
     tile_hash: str
     num_pieces: int
     num_whole: int
+    images: tuple[int, ...]
 
 
 @dataclasses.dataclass(kw_only=True)
 class Stopwatch:
-    """Seconds that the steps of one tile took."""
+    """Seconds that the steps of one tile took, and what reading it asked of disks and servers.
+
+    Attributes:
+        read_s: seconds, likewise the others.
+        reads: windows read from images.
+        source_bytes: bytes of their values, decoded.
+        requests: requests to servers (ranges asked for at the same time count as one), the check
+            that the image is unchanged among them.
+        network_bytes: bytes of images that came from servers.
+    """
 
     read_s: float = 0.0
     segment_s: float = 0.0
     trace_s: float = 0.0
+    reads: int = 0
+    source_bytes: int = 0
+    requests: int = 0
+    network_bytes: int = 0
+
+    def note_reading(self, layers: TileLayers) -> None:
+        """Take in what reading a tile took."""
+        use = take_network_use()
+        self.requests, self.network_bytes = use.num_requests, use.num_bytes
+        self.reads = sum(raster.stats.num_reads for raster in layers.rasters)
+        self.source_bytes = sum(raster.stats.source_bytes for raster in layers.rasters)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,6 +109,15 @@ class Detection:
     record: TileRecord
     ref: TileRef | None = None
     watch: Stopwatch | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Prepared:
+    """A tile on its way to the network; without layers it is stored, or to be done alone."""
+
+    task: TileTask
+    layers: TileLayers | None = None
+    is_stored: bool = False
 
 
 class DetectBuildings(beam.PTransform):
@@ -111,12 +147,12 @@ class TileDetector:
         self.spec = spec
         self.cover = Cover(spec)
         self.store = TileStore(spec.store_path)
-        self.shelf = ProfileShelf(spec, self.store)
+        self.shelf = ImageShelf(spec, self.store)
         self.segmenter = segmenter
         self._journal = self.store.journal(spec.run_token)
         self._reader = ThreadPoolExecutor(1, "read")
         self._tracer = ThreadPoolExecutor(1, "trace")
-        self._reading: tuple[TileTask, Future[TileLayers], Stopwatch] | None = None
+        self._reading: tuple[Tile, Future[_Prepared], Stopwatch] | None = None
         self._tracing: list[Future[Detection]] = []
 
     def start(self, tile: Tile, *, is_isolated: bool = False) -> Iterator[Detection]:
@@ -126,17 +162,9 @@ class TileDetector:
             tile: the tile.
             is_isolated: this process was made for this tile; do not make another.
         """
-        task = make_task(self.spec, self.cover, self.segmenter.fingerprint, tile)
-        if self.store.has_tile(task.tile_hash):
-            yield self._finished(task, self.store.load_tile(task.tile_hash), None)
-            return
-        if not is_isolated and self.store.num_attempts(task.tile_hash) >= ATTEMPTS_IN_COMPANY:
-            yield self._detect_alone(task)
-            return
-        self.store.mark_attempt(task.tile_hash)
         watch = Stopwatch()
-        future = self._reader.submit(self._read, task, watch)
-        waiting, self._reading = self._reading, (task, future, watch)
+        future = self._reader.submit(self._prepare, tile, watch, is_isolated)
+        waiting, self._reading = self._reading, (tile, future, watch)
         if waiting is not None:
             yield from self._segment(*waiting)
 
@@ -148,27 +176,83 @@ class TileDetector:
         while self._tracing:
             yield self._tracing.pop(0).result()
 
+    def flush(self) -> None:
+        """Have the journal put where others read it."""
+        self._journal.flush()
+
     def close(self) -> None:
-        """Stop the threads."""
+        """Stop the threads and close the images."""
         self._reader.shutdown(cancel_futures=True)
         self._tracer.shutdown(cancel_futures=True)
+        self.shelf.close()
 
-    def _read(self, task: TileTask, watch: Stopwatch) -> TileLayers:
+    def _prepare(self, tile: Tile, watch: Stopwatch, is_isolated: bool) -> "_Prepared":
+        """Open a tile's images, and read it unless it is stored or has to be worked on alone."""
         begin = time.perf_counter()
-        layers = read_layers(self.spec, self.shelf, task)
+        with working_on(tile.name):
+            prepared = self._open_and_read(tile, is_isolated)
         watch.read_s = time.perf_counter() - begin
-        return layers
+        if prepared.layers is not None:
+            watch.note_reading(prepared.layers)
+        return prepared
+
+    def _open_and_read(self, tile: Tile, is_isolated: bool) -> "_Prepared":
+        task = self._task(tile)
+        if self.store.has_tile(task.tile_hash):
+            return _Prepared(task=task, is_stored=True)
+        if not is_isolated and self.store.num_attempts(task.tile_hash) >= ATTEMPTS_IN_COMPANY:
+            return _Prepared(task=task)
+        self.store.mark_attempt(task.tile_hash)
+        try:
+            layers = read_layers(self.spec, self.shelf, task)
+        except FAILURE_ERRORS:
+            self.store.clear_attempts(task.tile_hash)
+            raise
+        return _Prepared(task=task, layers=layers)
+
+    def _task(self, tile: Tile) -> TileTask:
+        def make() -> TileTask:
+            return make_task(self.spec, self.cover, self.shelf, self.segmenter.fingerprint, tile)
+
+        if self.spec.images.is_opened.all():
+            return make()
+        # Without versions there is no hash yet to mark an attempt by; opening may kill, too.
+        mark = f"opening-{tile.name}"
+        if self.store.num_attempts(mark) >= self.spec.config.limits.max_attempts:
+            self.store.clear_attempts(mark)
+            raise EveryroofError(
+                f"the worker died {self.spec.config.limits.max_attempts} times opening the images "
+                "of this tile; look at them with gdalinfo"
+            )
+        self.store.mark_attempt(mark)
+        try:
+            return make()
+        finally:
+            self.store.clear_attempts(mark)
 
     def _segment(
-        self, task: TileTask, future: "Future[TileLayers]", watch: Stopwatch
+        self, tile: Tile, future: "Future[_Prepared]", watch: Stopwatch
     ) -> Iterator[Detection]:
         try:
-            layers = future.result()
+            prepared = future.result()
+        except FAILURE_ERRORS as error:
+            yield self._failed(tile, error)
+            return
+        task = prepared.task
+        if prepared.is_stored:
+            yield self._finished(task, self.store.load_tile(task.tile_hash), None)
+            return
+        if prepared.layers is None:
+            yield self._detect_alone(task)
+            return
+        try:
             begin = time.perf_counter()
-            done = segment_layers(self.spec, self.segmenter, layers)
+            with working_on(task.tile.name):
+                done = segment_layers(self.spec, self.segmenter, prepared.layers)
             watch.segment_s = time.perf_counter() - begin
         except FAILURE_ERRORS as error:
-            yield self._failed(task, error)
+            self.store.clear_attempts(task.tile_hash)
+            yield self._failed(tile, error)
             return
         # At most one tile waits behind the network: memory stays flat.
         while len(self._tracing) > 1:
@@ -178,13 +262,15 @@ class TileDetector:
     def _trace(self, task: TileTask, done: Any, watch: Stopwatch) -> Detection:
         try:
             begin = time.perf_counter()
-            result = trace_tile(self.spec, done)
+            with working_on(task.tile.name):
+                result = trace_tile(self.spec, done)
             if "probability" in self.spec.config.outputs and result.status != "nodata":
                 write_probability(self.spec, done)
             self.store.save_tile(task.tile_hash, result)
             watch.trace_s = time.perf_counter() - begin
         except FAILURE_ERRORS as error:
-            return self._failed(task, error)
+            self.store.clear_attempts(task.tile_hash)
+            return self._failed(task.tile, error)
         self.store.clear_attempts(task.tile_hash)
         return self._finished(task, result, watch)
 
@@ -212,17 +298,26 @@ class TileDetector:
             tile_hash=task.tile_hash,
             num_pieces=len(result.pieces),
             num_whole=len(result.whole),
+            images=task.images,
         )
         return Detection(record=record, ref=ref, watch=watch)
 
-    def _failed(self, task: TileTask, error: BaseException) -> Detection:
-        reason = str(error) or type(error).__name__
+    def _failed(self, tile: Tile, error: BaseException) -> Detection:
+        reason = redact(str(error)) or type(error).__name__
         if not isinstance(error, EveryroofError):
             reason = f"{type(error).__name__}: {reason}"
-        logger.warning("tile %s failed: %s", task.tile.name, reason)
-        self.store.clear_attempts(task.tile_hash)
-        self._journal.write("tile", tile=task.tile.name, status="failed", reason=reason[:500])
-        key = (task.tile.zone, task.tile.row, task.tile.col)
+        with working_on(tile.name):
+            logger.warning("tile %s failed: %s", tile.name, reason)
+        use = take_network_use()
+        self._journal.write(
+            "tile",
+            tile=tile.name,
+            status="failed",
+            reason=reason[:500],
+            requests=use.num_requests,
+            network_bytes=use.num_bytes,
+        )
+        key = (tile.zone, tile.row, tile.col)
         return Detection(record=TileRecord(key=key, status="failed", reason=reason[:500]))
 
     def _detect_alone(self, task: TileTask) -> Detection:
@@ -233,12 +328,14 @@ class TileDetector:
                 self.store.clear_attempts(task.tile_hash)
                 return self._finished(task, self.store.load_tile(task.tile_hash), None)
             if outcome.reason:
-                return self._failed(task, EveryroofError(outcome.reason))
+                self.store.clear_attempts(task.tile_hash)
+                return self._failed(task.tile, EveryroofError(outcome.reason))
         error = EveryroofError(
             f"the worker died {limit} times at this tile, at last in a process of its own; look "
             "at the image there (everyroof explain OUT TILE)"
         )
-        return self._failed(task, error)
+        self.store.clear_attempts(task.tile_hash)
+        return self._failed(task.tile, error)
 
 
 def _oversize_note(num: int, max_building_m: float) -> str:
@@ -253,7 +350,13 @@ def load_segmenter(spec: JobSpec) -> Segmenter:
     threads = os.environ.get("EVERYROOF_THREADS")
     if config.num_threads is None and threads:
         config = dataclasses.replace(config, num_threads=stable_num_threads(int(threads)))
-    return Segmenter.load(spec.config.model, config)
+    shared = TileStore(spec.store_path).bundle_path(spec.bundle_sha256)
+    bundle = local_bundle(
+        spec.config.model,
+        spec.bundle_sha256,
+        shared if isinstance(shared, ObjectPath) else None,
+    )
+    return Segmenter.load(bundle, config)
 
 
 class _Model:
@@ -272,6 +375,7 @@ class _DetectDoFn(beam.DoFn):
 
     def setup(self) -> None:
         end_with_supervisor()
+        configure_worker_logging()
 
         def load() -> _Model:
             begin = time.perf_counter()
@@ -295,7 +399,9 @@ class _DetectDoFn(beam.DoFn):
                 yield from self._emit(detection)
 
     def finish_bundle(self) -> Iterable[Any]:
-        for detection in self._detector.finish():
+        ended = list(self._detector.finish())
+        self._detector.flush()
+        for detection in ended:
             for value in self._emit(detection):
                 if isinstance(value, beam.pvalue.TaggedOutput):
                     inner = WindowedValue(value.value, MIN_TIMESTAMP, [GlobalWindow()])
@@ -314,8 +420,11 @@ class _DetectDoFn(beam.DoFn):
         if detection.watch is None:
             count(STAGE, "tiles-stored")
         else:
-            for name, seconds in dataclasses.asdict(detection.watch).items():
-                record_ms(STAGE, name.removesuffix("_s"), seconds)
+            for name, amount in dataclasses.asdict(detection.watch).items():
+                if name.endswith("_s"):
+                    record_ms(STAGE, name.removesuffix("_s"), amount)
+                else:
+                    count(STAGE, name.replace("_", "-"), amount)
         yield beam.pvalue.TaggedOutput("records", record)
         if ref is not None and ref.num_pieces + ref.num_whole:
             yield ref

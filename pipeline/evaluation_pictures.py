@@ -241,7 +241,7 @@ def _picture_window(evaluation: PlaceEvaluation) -> tuple[WorldGrid, PixelWindow
     west, south, east, north = evaluation.aoi.bounds
     air = 0.02 * max(east - west, north - south)
     west, south, east, north = west - air, south - air, east + air, north + air
-    finest = min(image.gsd_m for image in evaluation.spec.images)
+    finest = min(image.gsd_m for image in evaluation.spec.images.infos())
     gsd_mm = max(round(1000 * finest), int(1000 * max(east - west, north - south) / MAX_OVERLAY_PX))
     epsg = evaluation.crs.to_epsg()
     assert epsg is not None  # `geo.references.metric_crs` gives UTM zones
@@ -255,7 +255,7 @@ def _read_picture(
     evaluation: PlaceEvaluation, grid: WorldGrid, window: PixelWindow
 ) -> npt.NDArray[Any]:
     """RGB of a window, light grey where there is no image; uint8, shape (height, width, 3)."""
-    images, config = evaluation.spec.images, evaluation.spec.config.raster
+    images, config = evaluation.spec.images.infos(), evaluation.spec.config.raster
     profiles = [profile_image(image, config) for image in images]
     with TileReader(images, profiles, grid, config) as reader:
         raster = reader.read(window)

@@ -12,16 +12,17 @@ from geo.geoparquet_reader import read_shards
 from geo.grid import Tile, unwrap_longitude, window_bounds_lonlat
 from geo.instances import Instances
 from geo.pixel_window import PixelWindow
+from geo.places import Place
 from geo.polygons import PolygonArray
 from geo.seams import is_open
 from geo.wkb import polygons_from_wkb
 from pipeline.cover import Cover
 from pipeline.detect import load_segmenter
+from pipeline.image_shelf import ImageShelf
 from pipeline.pictures import StagePicture, draw_stages
 from pipeline.spec import JobSpec
 from pipeline.tile_store import TileStore
 from pipeline.tile_work import (
-    ProfileShelf,
     find_tile_instances,
     make_task,
     read_layers,
@@ -29,7 +30,7 @@ from pipeline.tile_work import (
 )
 
 
-def explain_tile(spec: JobSpec, out: Path, tile: Tile, path: Path) -> dict[str, Any]:
+def explain_tile(spec: JobSpec, out: Place, tile: Tile, path: Path) -> dict[str, Any]:
     """Work on a tile again and draw it.
 
     Args:
@@ -42,8 +43,8 @@ def explain_tile(spec: JobSpec, out: Path, tile: Tile, path: Path) -> dict[str, 
         What was seen at each stage, by name.
     """
     segmenter = load_segmenter(spec)
-    shelf = ProfileShelf(spec, TileStore(spec.store_path))
-    task = make_task(spec, Cover(spec), segmenter.fingerprint, tile)
+    shelf = ImageShelf(spec, TileStore(spec.store_path))
+    task = make_task(spec, Cover(spec), shelf, segmenter.fingerprint, tile)
     layers = read_layers(spec, shelf, task)
     done = segment_layers(spec, segmenter, layers)
     window = task.window
@@ -65,7 +66,7 @@ def explain_tile(spec: JobSpec, out: Path, tile: Tile, path: Path) -> dict[str, 
         draw_stages(path, stages, window=seen, gsd_m=spec.gsd_m, title=tile.name)
     return {
         "tile": tile.name,
-        "images": ", ".join(spec.images[index].image_id for index in task.images),
+        "images": ", ".join(image.info.image_id for image in task.opened),
         "valid pixels": f"{done.num_pixels_valid:,} of {window.width * window.height:,}",
         "windows": done.num_windows,
         "instances": len(instances),
@@ -121,7 +122,7 @@ def paint_instances(instances: Instances, window: PixelWindow) -> npt.NDArray[np
 
 
 def _final_outlines(
-    spec: JobSpec, out: Path, tile: Tile, window: PixelWindow
+    spec: JobSpec, out: Place, tile: Tile, window: PixelWindow
 ) -> tuple[PolygonArray, pa.Table]:
     ring = window_bounds_lonlat(tile.grid, window)
     bounds = (*ring.min(axis=0).tolist(), *ring.max(axis=0).tolist())

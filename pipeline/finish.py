@@ -5,8 +5,9 @@ Every footprint depends on its own pixels only.
 """
 
 import dataclasses
+import datetime
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -23,6 +24,7 @@ from geo.lonlat import to_lonlat
 from geo.rim import contrast
 from geo.trace import trace_outlines
 from pipeline.counters import count
+from pipeline.image_shelf import ImageShelf
 from pipeline.merge import load_merged, with_job_images
 from pipeline.packing import pack_entry, unpack_entry
 from pipeline.spec import JobSpec, TileKey
@@ -31,6 +33,19 @@ from pipeline.tile_store import TileStore, write_table
 STAGE = "FinishFootprints"
 TILES_PER_BLOCK = 4
 """Tiles per side of a block, which one worker finishes at once."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FinishSources:
+    """Files that hold the whole instances of one tile.
+
+    Attributes:
+        tiles: stored tiles with the positions of their images in the job.
+        merged: files of the stage "merged".
+    """
+
+    tiles: list[tuple[str, tuple[int, ...]]]
+    merged: list[str]
 
 
 class FinishFootprints(beam.PTransform):
@@ -58,22 +73,29 @@ class _FinishDoFn(beam.DoFn):
 
     def setup(self) -> None:
         self._store = TileStore(self._spec.store_path)
+        self._shelf = ImageShelf(self._spec, self._store)
         self._journal = self._store.journal(self._spec.run_token)
 
     def process(self, element: Any) -> Iterable[TileKey]:
         (zone, _, _), grouped = element
-        tiles: dict[TileKey, dict[str, list[str]]] = {}
+        tiles: dict[TileKey, FinishSources] = {}
         for kind, entries in grouped.items():
-            for row, col, name in map(unpack_entry, entries):
-                sources = tiles.setdefault((zone, row, col), {"tiles": [], "merged": []})
-                sources[kind].append(name)
+            for row, col, name, images in map(unpack_entry, entries):
+                sources = tiles.setdefault((zone, row, col), FinishSources([], []))
+                if kind == "tiles":
+                    sources.tiles.append((name, images))
+                else:
+                    sources.merged.append(name)
         for key in sorted(tiles):
             yield from self._finish(key, tiles[key])
 
-    def _finish(self, key: TileKey, sources: dict[str, list[str]]) -> Iterable[TileKey]:
+    def finish_bundle(self) -> None:
+        self._journal.flush()
+
+    def _finish(self, key: TileKey, sources: "FinishSources") -> Iterable[TileKey]:
         begin = time.perf_counter()
         instances = collect_instances(self._spec, self._store, key, sources)
-        table, dropped = finish_instances(self._spec, key[0], instances)
+        table, dropped = finish_instances(self._spec, self._shelf, key[0], instances)
         for reason, number in dropped.items():
             count(STAGE, reason.replace("_", "-"), number)
         count(STAGE, "footprints", len(table))
@@ -90,10 +112,11 @@ class _FinishDoFn(beam.DoFn):
             yield key
 
 
-def by_block(key: TileKey, name: str) -> tuple[TileKey, bytes]:
+def by_block(key: TileKey, name: str, images: Sequence[int] = ()) -> tuple[TileKey, bytes]:
     """Key a tile's file by the tile's block: fewer, larger groups keep the shuffle small."""
     zone, row, col = key
-    return (zone, row // TILES_PER_BLOCK, col // TILES_PER_BLOCK), pack_entry(row, col, name)
+    packed = pack_entry(row, col, name, images)
+    return (zone, row // TILES_PER_BLOCK, col // TILES_PER_BLOCK), packed
 
 
 def work_name(key: TileKey) -> str:
@@ -114,18 +137,17 @@ def table_bounds(table: pa.Table) -> list[float]:
 
 
 def collect_instances(
-    spec: JobSpec, store: TileStore, key: TileKey, sources: dict[str, list[str]]
+    spec: JobSpec, store: TileStore, key: TileKey, sources: FinishSources
 ) -> Instances:
     """All whole instances of a tile: those inside it and those whose first pixel it holds."""
-    parts = [load_merged(spec, store, key, set(sources["merged"]))]
-    for tile_hash in sources["tiles"]:
-        result = store.load_tile(tile_hash)
-        parts.append(with_job_images(spec, result.whole, result.image_versions))
+    parts = [load_merged(spec, store, key, set(sources.merged))]
+    for tile_hash, images in sources.tiles:
+        parts.append(with_job_images(store.load_whole(tile_hash), images))
     return concat_instances(parts)
 
 
 def finish_instances(
-    spec: JobSpec, zone: int, instances: Instances
+    spec: JobSpec, shelf: ImageShelf, zone: int, instances: Instances
 ) -> tuple[pa.Table, dict[str, int]]:
     """Instances of one zone to a footprint table; also what was left out, by reason."""
     grown = grow_instances(instances, spec.bundle.erosion_px)
@@ -139,7 +161,7 @@ def finish_instances(
         ids=footprint_ids(spec.grid(zone), instances.first_pixels()),
         confidence=calibrate(raw_confidence(spec, instances), spec.bundle.calibration),
         model_id=spec.model_id,
-        **_image_columns(spec, main_images(instances)),
+        **_image_columns(spec, shelf, instances),
     )
     kept, counts = filter_footprints(table, spec.config.filter)
     return kept, {**counts, "dropped_collapsed": int(np.count_nonzero(~is_usable))}
@@ -160,7 +182,25 @@ def main_images(instances: Instances) -> npt.NDArray[np.int64]:
     return instances.image_index[order[instances.image_offsets[:-1]]].astype(np.int64)
 
 
-def _image_columns(spec: JobSpec, images: npt.NDArray[np.int64]) -> dict[str, pa.Array]:
-    names = pa.array([image.image_id for image in spec.images], pa.string())
-    dates = pa.array([image.date for image in spec.images], pa.date32())
-    return {"image_ids": names.take(pa.array(images)), "image_dates": dates.take(pa.array(images))}
+def newest_dates(instances: Instances, shelf: ImageShelf) -> list[datetime.date | None]:
+    """The newest date of the images that each instance's pixels came from."""
+    positions, inverse = np.unique(instances.image_index, return_inverse=True)
+    dates = [shelf.date(int(position)) for position in positions]
+    if not len(instances):
+        return []
+    # Days since the year 1, 0 for none: the newest is the largest.
+    days = np.array([date.toordinal() if date else 0 for date in dates], np.int64)[inverse]
+    newest = np.maximum.reduceat(days, instances.image_offsets[:-1]).tolist()
+    return [datetime.date.fromordinal(day) if day else None for day in newest]
+
+
+def _image_columns(spec: JobSpec, shelf: ImageShelf, instances: Instances) -> dict[str, pa.Array]:
+    """`image_id`: most pixels; `image_date`: its date, or the newest where images are mixed."""
+    images = main_images(instances)
+    names = spec.images.column("image_id").take(pa.array(images))
+    if spec.config.raster.mosaic == "mean_probability":
+        dates = newest_dates(instances, shelf)
+    else:
+        known = {position: shelf.date(position) for position in set(images.tolist())}
+        dates = [known[position] for position in images.tolist()]
+    return {"image_ids": names, "image_dates": pa.array(dates, pa.date32())}

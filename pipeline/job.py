@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from geo.errors import EveryroofError
+from geo.remote_names import redact
 from pipeline.config import RunConfig, load_config, parse_config
 from pipeline.launcher_heap import keep_heap_small
 from pipeline.logs import configure_logging
@@ -20,6 +21,7 @@ from pipeline.spec import JobSpec, resolve_config
 from pipeline.supervise import (
     EXIT_FAILED_TILES,
     EXIT_OK,
+    EXIT_REMOTE_FAILED,
     EXIT_RUN_FAILED,
     EXIT_USAGE,
     EXIT_WORKER_DIED,
@@ -43,12 +45,16 @@ def main() -> None:
     except EveryroofError as error:
         _say(f"everyroof: {error}")
         status = EXIT_USAGE
+    except SystemExit as error:
+        status = int(error.code or 0)
     except Exception as error:  # noqa: BLE001 - the process's last resort: one line for a person
-        _say(f"everyroof: the run failed: {_root_message(error)}")
+        # By name: the class belongs to a module that only jobs on other engines load.
+        is_remote = type(error).__name__ == "RemoteJobError"
+        _say(f"everyroof: {error if is_remote else f'the run failed: {_root_message(error)}'}")
         _say("finished tiles are kept: the same command resumes (EVERYROOF_DEBUG=1 shows more)")
         if os.environ.get("EVERYROOF_DEBUG"):
             traceback.print_exc()
-        status = EXIT_RUN_FAILED
+        status = EXIT_REMOTE_FAILED if is_remote else EXIT_RUN_FAILED
     sys.stderr.flush()
     # Threads of the runner's servers would delay a polite exit by seconds.
     os._exit(status)
@@ -75,18 +81,23 @@ def run_job(request: JobRequest, folder: Path, begin: float) -> int:
         keep_heap_small()
     config = request_config(request)
     spec = resolve_config(config, run_token=os.environ["EVERYROOF_RUN_TOKEN"])
+    from pipeline.run import is_local, run_graph
+
+    options = _beam_options(request)
+    if not is_local(options):
+        from pipeline.remote_job import follow_running_job
+
+        if follow_running_job(spec, options, fresh=request.fresh):
+            return _verdict(spec)
     prepare_output(spec, fresh=request.fresh)
     journal = TileStore(spec.store_path).journal(spec.run_token)
     (folder / "journal").write_text(str(TileStore(spec.store_path).journal_path(spec.run_token)))
     _limit_threads(request)
-
-    from pipeline.run import is_local, run_graph
-
-    options = _beam_options(request)
     if is_local(options) and request.workers > 1:
         _end_when_worker_dies()
     journal.write("started", seconds=round(time.time() - begin, 3), begin=begin)
     run_graph(spec, options)
+    journal.flush()
     return _verdict(spec)
 
 
@@ -146,4 +157,4 @@ def _verdict(spec: JobSpec) -> int:
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr)  # noqa: T201 - the command's own output, shown by the supervisor
+    print(redact(line), file=sys.stderr)  # noqa: T201 - the command's own output, shown by the supervisor

@@ -4,7 +4,6 @@ import dataclasses
 import functools
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +11,8 @@ import shapely
 
 from geo.geoparquet import write_ordered
 from geo.grid import Tile, window_bounds_lonlat
+from geo.places import Place
+from geo.remote_names import redact
 from pipeline.failures import TileNote, TileRecord
 from pipeline.spec import JobSpec, TileKey
 from pipeline.tile_store import TileStore, read_table, write_table
@@ -125,7 +126,7 @@ def join_ledger(spec: JobSpec, parts: Iterable[LedgerPart]) -> LedgerSummary:
     )
 
 
-def _part_path(spec: JobSpec, key: tuple[int, int]) -> Path:
+def _part_path(spec: JobSpec, key: tuple[int, int]) -> Place:
     name = f"z{key[0]}_p{key[1]}"
     return TileStore(spec.store_path).work_path(spec.run_hash, "ledger", name)
 
@@ -144,7 +145,7 @@ def _notes_by_tile(notes: Iterable[TileNote]) -> dict[TileKey, str]:
 def _tile_rows(spec: JobSpec, records: list[TileRecord], noted: dict[TileKey, str]) -> pa.Table:
     tiles = [Tile(r.key[0], spec.gsd_mm, spec.tile_px, r.key[1], r.key[2]) for r in records]
     polygons = shapely.polygons([window_bounds_lonlat(t.grid, t.window) for t in tiles])
-    reasons = ["; ".join(filter(None, [r.reason, noted.get(r.key, "")])) for r in records]
+    reasons = [redact("; ".join(filter(None, [r.reason, noted.get(r.key, "")]))) for r in records]
     return pa.table(
         [
             pa.array([tile.name for tile in tiles], pa.string()),
@@ -153,7 +154,7 @@ def _tile_rows(spec: JobSpec, records: list[TileRecord], noted: dict[TileKey, st
             pa.array([record.num_instances for record in records], pa.int64()),
             pa.nulls(len(records), pa.string()),
             pa.array(shapely.to_wkb(polygons), pa.binary()),
-            _bbox_column(shapely.bounds(polygons)),
+            bbox_column(shapely.bounds(polygons)),
         ],
         schema=LEDGER_SCHEMA,
     )
@@ -165,9 +166,9 @@ def _image_rows(spec: JobSpec) -> pa.Table:
         [
             pa.nulls(len(failed), pa.string()),
             pa.array(["failed"] * len(failed), pa.string()),
-            pa.array([image.reason for image in failed], pa.string()),
+            pa.array([redact(image.reason) for image in failed], pa.string()),
             pa.array([0] * len(failed), pa.int64()),
-            pa.array([image.path for image in failed], pa.string()),
+            pa.array([redact(image.path) for image in failed], pa.string()),
             pa.nulls(len(failed), pa.binary()),
             pa.nulls(len(failed), LEDGER_SCHEMA.field("bbox").type),
         ],
@@ -175,7 +176,8 @@ def _image_rows(spec: JobSpec) -> pa.Table:
     )
 
 
-def _bbox_column(bounds: np.ndarray) -> pa.StructArray:
+def bbox_column(bounds: np.ndarray) -> pa.StructArray:
+    """The column `bbox` of bounds (n, 4) in degrees: float32, rounded outward."""
     narrow = bounds.astype(np.float32)
     low = np.where(narrow > bounds, np.nextafter(narrow, np.float32(-np.inf)), narrow)
     high = np.where(narrow < bounds, np.nextafter(narrow, np.float32(np.inf)), narrow)

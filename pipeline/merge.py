@@ -38,11 +38,13 @@ class PiecesRef:
         key: (zone, row, col) of the cell at its own level.
         name: file of the stage "open", or a tile's hash.
         is_tile: `name` is a tile's hash.
+        images: positions of the tile's images in the job, which its stored pieces count from 0.
     """
 
     key: TileKey
     name: str
     is_tile: bool
+    images: tuple[int, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +118,7 @@ def level_sizes(extents: Iterable[tuple[int, int, int, int]]) -> list[int | None
 
 
 def _tile_pieces(ref: TileRef) -> PiecesRef:
-    return PiecesRef(key=ref.key, name=ref.tile_hash, is_tile=True)
+    return PiecesRef(key=ref.key, name=ref.tile_hash, is_tile=True, images=ref.images)
 
 
 class _KeyByCell:
@@ -127,7 +129,7 @@ class _KeyByCell:
 
     def __call__(self, ref: PiecesRef) -> tuple[tuple[int, int, int], bytes]:
         zone, row, col = ref.key
-        source = pack_source(ref.name, ref.is_tile)
+        source = pack_source(ref.name, ref.is_tile, ref.images)
         if self._size is None:
             return (zone, 0, 0), source
         factor = self._size if ref.is_tile else LEVEL_FACTOR
@@ -164,16 +166,19 @@ class _MergeDoFn(beam.DoFn):
         yield from self._notes(zone, result.oversize.first_pixels)
         self._journal.write("stage", name=STAGE, seconds=time.perf_counter() - begin)
 
+    def finish_bundle(self) -> None:
+        self._journal.flush()
+
     def _cell_window(self, row: int, col: int) -> PixelWindow | None:
         if self._size is None:
             return None
         size = self._size * self._spec.tile_px
         return PixelWindow(col * size, row * size, size, size)
 
-    def _load(self, name: str, is_tile: bool) -> Pieces:
+    def _load(self, name: str, is_tile: bool, images: tuple[int, ...]) -> Pieces:
         if is_tile:
-            pieces, versions = self._store.load_pieces(name)
-            instances = with_job_images(self._spec, pieces.instances, versions)
+            pieces, _ = self._store.load_pieces(name)
+            instances = with_job_images(pieces.instances, images)
             return dataclasses.replace(pieces, instances=instances)
         path = self._store.work_path(self._spec.run_hash, "open", name)
         return pieces_from_table(read_table(path)[0])
@@ -203,11 +208,14 @@ def load_merged(spec: JobSpec, store: TileStore, key: TileKey, names: Iterable[s
     return concat_instances(parts)
 
 
-def with_job_images(spec: JobSpec, instances: Instances, versions: Sequence[str]) -> Instances:
-    """Image indices of a stored tile (into its own images) turned into the job's.
+def with_job_images(instances: Instances, images: Sequence[int]) -> Instances:
+    """Image indices of a stored tile (into its own images) turned into positions in the job.
 
     A tile's images are in the job's order, so that the indices stay ascending.
+
+    Args:
+        instances: of the tile.
+        images: positions of the tile's images in the job.
     """
-    places = {image.version: place for place, image in reversed(list(enumerate(spec.images)))}
-    mapping = np.array([places[version] for version in versions] or [0], np.int32)
+    mapping = np.array(images or [0], np.int32)
     return dataclasses.replace(instances, image_index=mapping[instances.image_index])

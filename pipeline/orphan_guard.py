@@ -1,5 +1,6 @@
 """No orphans: a process of a run ends when the process that supervises the run has died."""
 
+import contextlib
 import logging
 import os
 import threading
@@ -43,5 +44,9 @@ def _watch(pid: int, created: float, interval_s: float) -> None:
             break
         time.sleep(interval_s)
     logger.error("the supervising process %d is gone; leaving", pid)
+    # What this process started, such as an engine's job server, would stay for ever.
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
     # Threads of the runner would keep a polite exit from happening.
     os._exit(75)

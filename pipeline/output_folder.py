@@ -1,10 +1,13 @@
 """The output folder: ours, new or empty, or refused."""
 
-import shutil
 from pathlib import Path
 
 from geo.atomic_files import is_leftover
 from geo.errors import DatasetError
+from geo.object_path import ObjectPath
+from geo.places import Place, remove_tree
+from geo.remote_names import to_url
+from pipeline.fetch import local_copy
 from pipeline.spec import JobSpec
 from pipeline.tile_store import TileStore
 
@@ -16,6 +19,7 @@ ENTRIES = {
     "items",
     "probability",
     "tiles.parquet",
+    "images.parquet",
     "collection.json",
     "report.html",
     "run.json",
@@ -32,6 +36,7 @@ def prepare_output(spec: JobSpec, *, fresh: bool) -> None:
 
     Raises:
         DatasetError: if the folder holds anything that is not ours, or cannot be written.
+        StorageError: if a bucket does not exist or may not be used.
     """
     out = spec.out_path
     check_output(out)
@@ -42,8 +47,9 @@ def prepare_output(spec: JobSpec, *, fresh: bool) -> None:
         (out / MARKER).write_text("This folder belongs to everyroof: files may be replaced.\n")
         # Its presence means that the dataset is complete, which it is not from here on.
         (out / "manifest.json").unlink(missing_ok=True)
-        shutil.rmtree(spec.store_path / "journal", ignore_errors=True)
+        remove_tree(spec.store_path / "journal")
         TileStore(spec.store_path).journal_path(spec.run_token).mkdir(parents=True, exist_ok=True)
+        _share_bundle(spec)
     except OSError as error:
         raise DatasetError(
             f"{error.filename or out}: cannot be written ({error.strerror}); choose another "
@@ -51,16 +57,24 @@ def prepare_output(spec: JobSpec, *, fresh: bool) -> None:
         ) from error
 
 
-def check_output(out: Path) -> None:
+def _share_bundle(spec: JobSpec) -> None:
+    """Leave the bundle in a store that other machines share: they may lack the file."""
+    path = TileStore(spec.store_path).bundle_path(spec.bundle_sha256)
+    if isinstance(path, ObjectPath) and to_url(spec.config.model) is None and not path.exists():
+        path.upload(Path(local_copy(spec.config.model)))
+
+
+def check_output(out: Place) -> None:
     """Refuse a folder that holds anything else.
 
     Raises:
         DatasetError: naming what is in the way.
     """
-    if not out.exists():
-        return
-    if not out.is_dir():
-        raise DatasetError(f"{out} is a file; name a folder for the output")
+    if isinstance(out, Path):
+        if not out.exists():
+            return
+        if not out.is_dir():
+            raise DatasetError(f"{out} is a file; name a folder for the output")
     entries = sorted(entry.name for entry in out.iterdir() if not is_leftover(entry))
     foreign = [name for name in entries if name not in ENTRIES]
     if foreign:
@@ -77,10 +91,10 @@ def check_output(out: Path) -> None:
 
 def _forget(spec: JobSpec) -> None:
     for name in ("tiles", "images", "attempts", "work", "journal"):
-        shutil.rmtree(spec.store_path / name, ignore_errors=True)
+        remove_tree(spec.store_path / name)
     for name in ENTRIES - {MARKER, ".tiles"}:
         path = spec.out_path / name
         if path.is_dir():
-            shutil.rmtree(path)
-        else:
+            remove_tree(path)
+        if isinstance(path, ObjectPath) or path.is_file():
             path.unlink(missing_ok=True)

@@ -5,6 +5,7 @@ numbers and a name takes 250 bytes there, the same packed takes 80. All else lie
 """
 
 import struct
+from collections.abc import Sequence
 
 from pipeline.failures import TileRecord, TileStatus
 from pipeline.spec import TileKey
@@ -12,6 +13,7 @@ from pipeline.spec import TileKey
 _STATUSES: tuple[TileStatus, ...] = ("ok", "empty", "nodata", "failed")
 _KEY = struct.Struct("<hii")
 _PLACE = struct.Struct("<ii")
+_COUNT = struct.Struct("<H")
 _RECORD = struct.Struct("<hiiBq")
 
 
@@ -26,25 +28,37 @@ def unpack_key(packed: bytes) -> TileKey:
     return zone, row, col
 
 
-def pack_entry(row: int, col: int, name: str) -> bytes:
-    """A tile's row and column in its zone and the name of a file."""
-    return _PLACE.pack(row, col) + name.encode()
+def pack_entry(row: int, col: int, name: str, images: Sequence[int] = ()) -> bytes:
+    """A tile's row and column in its zone, the name of a file, and positions of images."""
+    return _PLACE.pack(row, col) + _pack_images(images) + name.encode()
 
 
-def unpack_entry(packed: bytes) -> tuple[int, int, str]:
-    """Row, column and name of `pack_entry`."""
+def unpack_entry(packed: bytes) -> tuple[int, int, str, tuple[int, ...]]:
+    """Row, column, name and images of `pack_entry`."""
     row, col = _PLACE.unpack_from(packed)
-    return row, col, packed[_PLACE.size :].decode()
+    images, rest = _unpack_images(packed[_PLACE.size :])
+    return row, col, rest.decode(), images
 
 
-def pack_source(name: str, is_tile: bool) -> bytes:
-    """A file of pieces: a tile's hash, or a name in the stage "open"."""
-    return (b"t" if is_tile else b"o") + name.encode()
+def pack_source(name: str, is_tile: bool, images: Sequence[int] = ()) -> bytes:
+    """A file of pieces: a tile's hash and images, or a name in the stage "open"."""
+    return (b"t" if is_tile else b"o") + _pack_images(images) + name.encode()
 
 
-def unpack_source(packed: bytes) -> tuple[str, bool]:
-    """Name and whether it is a tile, of `pack_source`."""
-    return packed[1:].decode(), packed[:1] == b"t"
+def unpack_source(packed: bytes) -> tuple[str, bool, tuple[int, ...]]:
+    """Name, whether it is a tile, and images, of `pack_source`."""
+    images, rest = _unpack_images(packed[1:])
+    return rest.decode(), packed[:1] == b"t", images
+
+
+def _pack_images(images: Sequence[int]) -> bytes:
+    return _COUNT.pack(len(images)) + struct.pack(f"<{len(images)}I", *images)
+
+
+def _unpack_images(packed: bytes) -> tuple[tuple[int, ...], bytes]:
+    (count,) = _COUNT.unpack_from(packed)
+    end = _COUNT.size + 4 * count
+    return struct.unpack(f"<{count}I", packed[_COUNT.size : end]), packed[end:]
 
 
 def pack_record(record: TileRecord) -> bytes:

@@ -21,10 +21,11 @@ from geo.seams import Pieces, merge_level
 from model.segment import Segmenter
 from pipeline.cover import Cover
 from pipeline.finish import finish_instances, raw_confidence
+from pipeline.image_shelf import ImageShelf
 from pipeline.merge import with_job_images
 from pipeline.spec import JobSpec
 from pipeline.tile_store import TileStore
-from pipeline.tile_work import ProfileShelf, make_task, read_layers, segment_layers, trace_tile
+from pipeline.tile_work import make_task, read_layers, segment_layers, trace_tile
 
 Float64Array = npt.NDArray[np.float64]
 
@@ -59,12 +60,14 @@ def find_footprints(spec: JobSpec, segmenter: Segmenter) -> PlaceFootprints:
     for image in spec.failed_images:
         raise RasterError(image.reason)
     instances, num_pixels = _find_instances(spec, segmenter)
+    # Every image was opened with the config: dates are known without the store.
+    shelf = ImageShelf(spec, TileStore(spec.store_path))
     tables: list[pa.Table] = []
     raw: dict[str, float] = {}
     for zone, found in instances.items():
         ids = footprint_ids(spec.grid(zone), found.first_pixels())
         raw.update(zip(ids.to_pylist(), raw_confidence(spec, found).tolist(), strict=True))
-        tables.append(finish_instances(spec, zone, found)[0])
+        tables.append(finish_instances(spec, shelf, zone, found)[0])
     table = _resolve(spec, tables)
     confidence = np.array([raw[name] for name in table["id"].to_pylist()], np.float64)
     return PlaceFootprints(table=table, raw_confidence=confidence, num_pixels=num_pixels)
@@ -77,16 +80,15 @@ def _find_instances(spec: JobSpec, segmenter: Segmenter) -> tuple[dict[int, Inst
     pieces: dict[int, list[Pieces]] = {}
     num_pixels = 0
     with tempfile.TemporaryDirectory() as folder:
-        shelf = ProfileShelf(spec, TileStore(folder))
+        shelf = ImageShelf(spec, TileStore(folder))
         for cell in cover.plan_cells():
             for tile in cover.tiles_in(cell):
-                task = make_task(spec, cover, segmenter.fingerprint, tile)
+                task = make_task(spec, cover, shelf, segmenter.fingerprint, tile)
                 done = segment_layers(spec, segmenter, read_layers(spec, shelf, task))
                 result = trace_tile(spec, done)
-                versions = result.image_versions
-                inside = with_job_images(spec, result.whole, versions)
+                inside = with_job_images(result.whole, task.images)
                 whole.setdefault(tile.zone, []).append(inside)
-                pieces.setdefault(tile.zone, []).append(_job_pieces(spec, result.pieces, versions))
+                pieces.setdefault(tile.zone, []).append(_job_pieces(result.pieces, task.images))
                 num_pixels += result.num_pixels_valid
     merged = {
         zone: concat_instances(
@@ -97,9 +99,9 @@ def _find_instances(spec: JobSpec, segmenter: Segmenter) -> tuple[dict[int, Inst
     return merged, num_pixels
 
 
-def _job_pieces(spec: JobSpec, pieces: Pieces, versions: tuple[str, ...]) -> Pieces:
+def _job_pieces(pieces: Pieces, images: tuple[int, ...]) -> Pieces:
     return Pieces(
-        instances=with_job_images(spec, pieces.instances, versions),
+        instances=with_job_images(pieces.instances, images),
         is_oversize=pieces.is_oversize,
         bounds=pieces.bounds,
         first_pixels=pieces.first_pixels,

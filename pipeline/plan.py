@@ -5,18 +5,22 @@ from collections.abc import Iterable
 from typing import Any
 
 import apache_beam as beam
+import numpy as np
 
 from geo.errors import EveryroofError
+from geo.network_use import take_network_use
 from pipeline.counters import count
 from pipeline.cover import TILES_PER_CELL, Cover
+from pipeline.image_shelf import ImageShelf
 from pipeline.spec import JobSpec, TileKey
 from pipeline.tile_store import TileStore
-from pipeline.tile_work import ProfileShelf
 
 TileRun = tuple[int, int, int, int]
 """(zone, tile row, first tile col, number of tiles): neighbours in one row of tiles."""
 CELLS_OF_A_LARGE_JOB = 8
 """Planning cells from which tiles travel in runs."""
+MAX_PROFILED_AHEAD = 256
+"""Images up to which all profiles are made before any tile; of more, only those that tiles need."""
 
 
 class PlanTiles(beam.PTransform):
@@ -57,6 +61,9 @@ class _ExpandCellDoFn(beam.DoFn):
         self._journal.write("planned", tiles=len(tiles))
         yield from to_runs([(tile.zone, tile.row, tile.col) for tile in tiles], self._max_run)
 
+    def finish_bundle(self) -> None:
+        self._journal.flush()
+
 
 def to_runs(keys: Iterable[TileKey], max_length: int) -> list[TileRun]:
     """Tiles in scan order as runs of neighbours in one row, none longer than `max_length`."""
@@ -70,6 +77,16 @@ def to_runs(keys: Iterable[TileKey], max_length: int) -> list[TileRun]:
                 continue
         runs.append((zone, row, col, 1))
     return runs
+
+
+def profiled_ahead(spec: JobSpec) -> list[int]:
+    """Positions of the images whose profiles are made as a stage of their own.
+
+    A few opened images are profiled side by side, one per worker. Of a catalogue only those are
+    profiled that tiles need, by the first worker that does, shared through the store.
+    """
+    positions = np.flatnonzero(spec.images.is_opened)
+    return positions.tolist() if len(positions) <= MAX_PROFILED_AHEAD else []
 
 
 class ProfileImages(beam.PTransform):
@@ -97,15 +114,29 @@ class _ProfileDoFn(beam.DoFn):
 
     def setup(self) -> None:
         store = TileStore(self._spec.store_path)
-        self._shelf = ProfileShelf(self._spec, store)
+        self._shelf = ImageShelf(self._spec, store)
         self._journal = store.journal(self._spec.run_token)
 
     def process(self, position: int) -> Iterable[int]:
         begin = time.perf_counter()
         try:
-            self._shelf.make(position)
+            self._shelf.make_profile(position)
         except EveryroofError:
             # The tiles of this image will meet the same error and carry it to the ledger.
             count("ProfileImages", "failures")
-        self._journal.write("stage", name="ProfileImages", seconds=time.perf_counter() - begin)
+        use = take_network_use()
+        self._journal.write(
+            "stage",
+            name="ProfileImages",
+            seconds=time.perf_counter() - begin,
+            requests=use.num_requests,
+            network_bytes=use.num_bytes,
+        )
         yield position
+
+    def finish_bundle(self) -> None:
+        self._journal.flush()
+
+    def teardown(self) -> None:
+        if hasattr(self, "_shelf"):
+            self._shelf.close()

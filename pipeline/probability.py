@@ -11,4 +11,4 @@ def write_probability(spec: JobSpec, done: TileProbability) -> None:
     """Write OUT/probability/TILE.tif: uint8, 255 times the probability, 0 where nothing is."""
     path = spec.out_path / FOLDER / f"{done.task.tile.name}.tif"
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_cog(str(path), done.probability, done.task.tile.grid, done.task.window)
+    write_cog(path, done.probability, done.task.tile.grid, done.task.window)

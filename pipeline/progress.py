@@ -1,10 +1,7 @@
 """Progress of a run, read from the tile store's journal: the runner shows no live counters."""
 
 import dataclasses
-import json
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Protocol
 
 from rich.console import Console
@@ -85,28 +82,6 @@ _STAGE_WORDS = {
     "WriteShards": "writing",
     "PublishDataset": "publishing",
 }
-
-
-class JournalReader:
-    """Follows the journals of a run; every line once, torn last lines when they are whole."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._offsets: dict[Path, int] = {}
-
-    def new_events(self) -> Iterator[dict[str, Any]]:
-        """The events written since the last call."""
-        for path in sorted(self._folder.glob("*.jsonl")):
-            with path.open("rb") as file:
-                file.seek(self._offsets.get(path, 0))
-                for line in file:
-                    if not line.endswith(b"\n"):
-                        break
-                    self._offsets[path] = self._offsets.get(path, 0) + len(line)
-                    try:
-                        yield json.loads(line)
-                    except ValueError:
-                        continue  # a line torn by a killed worker and continued by nobody
 
 
 class ProgressView(Protocol):

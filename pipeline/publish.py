@@ -3,19 +3,25 @@
 import dataclasses
 import datetime
 import json
-import shutil
 import time
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
 
 from geo.atomic_files import write_atomically
+from geo.places import Place, remove_tree
+from geo.remote_names import redact
 from pipeline.dataset_pages import write_dataset_stac, write_run_report
+from pipeline.images_table import (
+    IMAGES_NAME,
+    ImagesSummary,
+    images_in_manifest,
+    write_images,
+)
+from pipeline.journal import JournalReader
 from pipeline.ledger import LedgerSummary, join_ledger
-from pipeline.progress import JournalReader
 from pipeline.run_totals import RunTotals
 from pipeline.spec import JobSpec
 from pipeline.tile_store import TileStore
@@ -65,26 +71,27 @@ def _publish(
     stac = write_dataset_stac(spec, shards)
     write_run_report(spec, shards, totals, facts)
     _write_json(spec.out_path / "run.json", facts)
-    _write_json(
-        spec.out_path / MANIFEST_NAME, {**manifest(spec, shards, summary, totals), "stac": stac}
-    )
-    shutil.rmtree(spec.store_path / "work", ignore_errors=True)
+    data = manifest(spec, shards, summary, write_images(spec), totals)
+    _write_json(spec.out_path / MANIFEST_NAME, {**data, "stac": stac})
+    remove_tree(spec.store_path / "work")
     journal = store.journal(spec.run_token)
     journal.write("stage", name="PublishDataset", seconds=time.perf_counter() - begin)
+    journal.flush()
 
 
 def _empty_ledger(spec: JobSpec) -> LedgerSummary:
     return join_ledger(spec, [])
 
 
-def _remove_strays(out: Path, named: set[str]) -> None:
+def _remove_strays(out: Place, named: set[str]) -> None:
     for path in (out / "footprints").glob("*"):
         if f"footprints/{path.name}" not in named:
             path.unlink()
 
 
-def _write_json(path: Path, data: dict[str, Any]) -> None:
-    write_atomically(path, json.dumps(data, indent=1, sort_keys=True, default=str) + "\n")
+def _write_json(path: Place, data: dict[str, Any]) -> None:
+    text = json.dumps(data, indent=1, sort_keys=True, default=str)
+    write_atomically(path, redact(text) + "\n")
 
 
 def code_version() -> str:
@@ -99,6 +106,7 @@ def manifest(
     spec: JobSpec,
     shards: Sequence[WrittenShard],
     ledger: LedgerSummary,
+    images: ImagesSummary,
     totals: RunTotals,
 ) -> dict[str, Any]:
     """The manifest: what the dataset holds and what it was made of; no times.
@@ -107,6 +115,7 @@ def manifest(
         spec: the job.
         shards: the files, in the order of their names.
         ledger: what became of the tiles.
+        images: what became of the images.
         totals: of the run's journal, for what the network ran on.
     """
     return {
@@ -118,11 +127,8 @@ def manifest(
             "ran_on": totals.fingerprints,
         },
         "gsd_m": spec.gsd_m,
-        "images": [
-            {"image_id": i.image_id, "path": i.path, "version": i.version, "date": i.date}
-            for i in spec.images
-        ],
-        "failed_images": [dataclasses.asdict(image) for image in spec.failed_images],
+        **images_in_manifest(spec),
+        "images_file": {"path": IMAGES_NAME, **dataclasses.asdict(images)},
         "counts": {
             "footprints": sum(shard.num_rows for shard in shards),
             "shards": len(shards),
@@ -147,6 +153,11 @@ def run_facts(
         "tiles_stored": totals.num_stored,
         "windows": totals.num_windows,
         "pixels_valid": totals.num_pixels,
+        "reads": totals.num_reads,
+        "source_bytes": totals.source_bytes,
+        "requests": totals.num_requests,
+        "requests_per_tile": round(totals.num_requests / max(totals.num_segmented, 1), 2),
+        "network_bytes": totals.network_bytes,
         "footprints": sum(shard.num_rows for shard in shards),
         "tiles_failed": ledger.num_by_status.get("failed", 0),
         "stage_s": {name: round(seconds, 3) for name, seconds in sorted(totals.stage_s.items())},

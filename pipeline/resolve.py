@@ -4,6 +4,7 @@ A tile's footprints are judged together with those of the tiles around it (read 
 of the neighbouring UTM zone), so that both sides of every edge decide alike.
 """
 
+import functools
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -13,15 +14,25 @@ import numpy as np
 import pyarrow as pa
 
 from geo.grid import METRES_PER_DEGREE, NUM_ZONES, unwrap_longitude
+from geo.object_path import ObjectPath
 from geo.overlap import resolve_overlaps
+from geo.places import Place
 from geo.shards import count_cells
 from pipeline.counters import count
 from pipeline.cover import Cover
 from pipeline.finish import work_name
 from pipeline.spec import JobSpec, TileKey
-from pipeline.tile_store import TileStore, read_facts, read_table, write_table
+from pipeline.tile_store import (
+    MissingTableError,
+    TileStore,
+    read_facts,
+    read_table,
+    write_table,
+)
 
 STAGE = "ResolveOverlaps"
+MAX_KEPT_TABLES = 32
+"""Finished tables of a bucket that a process keeps in memory."""
 CHAIN_LENGTH = 3
 """Largest buildings in a row that are looked at beside a zone's edge: twins decide in chains."""
 CellCounts = list[tuple[int, int]]
@@ -85,6 +96,9 @@ class _ResolveDoFn(beam.DoFn):
             cells, counts = count_cells(final["s2_cell"].to_numpy())
             yield key, list(zip(cells.tolist(), counts.tolist(), strict=True))
 
+    def finish_bundle(self) -> None:
+        self._journal.flush()
+
     def _load(self, key: TileKey) -> tuple[pa.Table, dict[str, Any]]:
         return read_table(self._store.work_path(self._spec.run_hash, "finished", work_name(key)))
 
@@ -106,14 +120,27 @@ class _ResolveDoFn(beam.DoFn):
 
     def _rows_of(self, keys: Iterable[TileKey], bounds: list[float]) -> list[pa.Table]:
         """Rows of tiles' finished tables that meet the bounds; tables that do not are not read."""
-        paths = (
+        paths = [
             self._store.work_path(self._spec.run_hash, "finished", work_name(key)) for key in keys
-        )
+        ]
+        if isinstance(self._store.root, ObjectPath):
+            # One request a table; a tile's neighbours are mostly those of the tile before.
+            found = [entry for entry in map(_fetched, paths) if entry is not None]
+            return [_rows_within(t, bounds) for t, f in found if _meet(bounds, f["bounds"])]
         return [
             _rows_within(read_table(path)[0], bounds)
             for path in paths
             if path.exists() and _meet(bounds, read_facts(path)["bounds"])
         ]
+
+
+@functools.lru_cache(maxsize=MAX_KEPT_TABLES)
+def _fetched(path: Place) -> tuple[pa.Table, dict[str, Any]] | None:
+    """A finished table of a bucket, or None; they do not change once this stage begins."""
+    try:
+        return read_table(path)
+    except MissingTableError:
+        return None
 
 
 def neighbours_within(spec: JobSpec, key: TileKey, num_buildings: int = 1) -> Iterator[TileKey]:

@@ -1,5 +1,6 @@
 """The graph, and the only place that knows the runner."""
 
+import dataclasses
 import logging
 from typing import Any
 
@@ -9,11 +10,13 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from pipeline.cover import Cover
 from pipeline.detect import DetectBuildings
 from pipeline.finish import FinishFootprints, by_block
+from pipeline.image_index import index_folder
 from pipeline.merge import MergeSeams, level_sizes
-from pipeline.plan import PlanTiles, ProfileImages
+from pipeline.plan import PlanTiles, ProfileImages, profiled_ahead
 from pipeline.publish import PublishDataset
 from pipeline.resolve import ResolveOverlaps
 from pipeline.spec import JobSpec
+from pipeline.supervise import LOCAL_RUNNERS
 from pipeline.write import WriteLedger, WriteShards
 
 logger = logging.getLogger(__name__)
@@ -31,24 +34,30 @@ def build_graph(root: Any, spec: JobSpec, detect: type[DetectBuildings] = Detect
     cells = cover.plan_cells()
     profiled = (
         root
-        | "Images" >> beam.Create(range(len(spec.images)))
+        | "Images" >> beam.Create(profiled_ahead(spec))
         | "SpreadImages" >> beam.Reshuffle()
         | "ProfileImages" >> ProfileImages(spec)
     )
     detected = (
         root
         | "PlanCells" >> beam.Create(cells)
-        | "SpreadCells" >> beam.Reshuffle()
+        # Grouped, not reshuffled: Flink's optimizer drops the second of two reshuffles in a row.
+        | "KeyCells" >> beam.Map(lambda cell: (cell, None))
+        | "SpreadCells" >> beam.GroupByKey()
+        | "Cells" >> beam.Keys()
         | "PlanTiles" >> PlanTiles(spec, len(cells))
         | "SpreadTiles" >> beam.Reshuffle()
-        | "DetectBuildings" >> detect(spec, _barrier(profiled, "Profiled"))
+        | "DetectBuildings"
+        >> detect(spec, _barrier(profiled, "Profiled")).with_resource_hints(
+            **spec.config.engine.hints
+        )
     )
     sizes = level_sizes(cover.tile_extent().values())
     merged, notes = detected.refs | "MergeSeams" >> MergeSeams(spec, sizes)
     tiles = (
         detected.refs
         | "WithWhole" >> beam.Filter(lambda ref: ref.num_whole > 0)
-        | "KeyTiles" >> beam.Map(lambda ref: by_block(ref.key, ref.tile_hash))
+        | "KeyTiles" >> beam.Map(lambda ref: by_block(ref.key, ref.tile_hash, ref.images))
     )
     merged = merged | "KeyMerged" >> beam.Map(lambda ref: by_block(ref.key, ref.name))
     finished = (
@@ -69,8 +78,7 @@ def _barrier(elements: Any, name: str) -> Any:
 
 def is_local(options: PipelineOptions) -> bool:
     """Whether the flags leave the job on this machine."""
-    runner = options.get_all_options()["runner"]
-    return runner in (None, "DirectRunner", "FnApiRunner", "BundleBasedDirectRunner")
+    return options.get_all_options()["runner"] in (None, *LOCAL_RUNNERS)
 
 
 def run_graph(
@@ -88,13 +96,23 @@ def run_graph(
 
     Returns:
         Beam's result, for its counters.
-    """
-    runner: Any = None
-    if is_local(options):
-        from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-        runner = FnApiRunner()
-    pipeline = beam.Pipeline(runner=runner, options=options)
+    Raises:
+        RemoteJobError: if another engine's job did not end well.
+    """
+    # From here on the images travel as the name of a file.
+    images = spec.images.saved(index_folder(spec.store_path))
+    spec = dataclasses.replace(spec, images=images)
+    if not is_local(options):
+        from pipeline.remote_job import name_job, wait_remotely
+
+        name_job(spec, options)
+        pipeline = beam.Pipeline(options=options)
+        build_graph(pipeline, spec, detect)
+        return wait_remotely(pipeline)
+    from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+
+    pipeline = beam.Pipeline(runner=FnApiRunner(), options=options)
     build_graph(pipeline, spec, detect)
     result = pipeline.run()
     result.wait_until_finish()

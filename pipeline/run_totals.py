@@ -16,6 +16,10 @@ class RunTotals:
         num_stored: tiles that an earlier run had finished.
         num_windows: windows that went through the network.
         num_pixels: valid pixels of all tiles.
+        num_reads: windows read from images.
+        source_bytes: bytes of their values, decoded.
+        num_requests: requests to the images' servers, those of profiles included.
+        network_bytes: bytes that came from them.
         stage_s: busy seconds by stage, summed over all workers.
         num_models: networks loaded, which is the number of workers that segmented.
         fingerprint: what the first of them ran on; empty without one.
@@ -25,6 +29,7 @@ class RunTotals:
         self.begin: float | None = None
         self.first_tile_time: float | None = None
         self.num_segmented = self.num_stored = self.num_windows = self.num_pixels = 0
+        self.num_reads = self.source_bytes = self.num_requests = self.network_bytes = 0
         self.stage_s: dict[str, float] = defaultdict(float)
         self.num_models = 0
         self.fingerprint: dict[str, Any] = {}
@@ -41,6 +46,8 @@ class RunTotals:
 
     def _add(self, event: dict[str, Any]) -> None:
         kind = event["event"]
+        self.num_requests += event.get("requests", 0)
+        self.network_bytes += event.get("network_bytes", 0)
         if kind == "tile":
             self._add_tile(event)
         elif kind == "stage":
@@ -59,6 +66,8 @@ class RunTotals:
         if "segment_s" not in event:
             return
         self.num_segmented += 1
+        self.num_reads += event.get("reads", 0)
+        self.source_bytes += event.get("source_bytes", 0)
         for step in _STEPS:
             self.stage_s[f"Detect.{step}"] += event[f"{step}_s"]
         begun = event["time"] - event["read_s"] - event["segment_s"] - event["trace_s"]

@@ -8,33 +8,29 @@ import functools
 import hashlib
 import json
 import logging
-from collections.abc import Iterable
-from pathlib import Path
 
 import pyproj
 import shapely
-import shapely.affinity
 
-from geo.errors import EveryroofError, RasterError
+from geo.errors import RasterError
 from geo.grid import WorldGrid, check_latitudes, gsd_to_mm
-from geo.images import ImageInfo, open_image
+from geo.places import Place
 from geo.references import read_polygons
+from geo.stated_outlines import meets_area
 from model.bundle import BundleMeta, read_meta
 from pipeline.config import ConfigError, RunConfig
+from pipeline.fetch import file_sha256, local_copy
 from pipeline.formats import FINISH_FORMAT, TILE_FORMAT
+from pipeline.image_index import FailedImage as FailedImage
+from pipeline.image_index import ImageIndex
 
 logger = logging.getLogger(__name__)
 
+MAX_WARNINGS = 20
+"""Images without use that are named one by one; all of them are in the ledger."""
+
 TileKey = tuple[int, int, int]
 """(zone, tile row, tile col): enough within one run, and small in a shuffle."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class FailedImage:
-    """An image that could not even be opened."""
-
-    path: str
-    reason: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,8 +39,7 @@ class JobSpec:
 
     Attributes:
         config: the run's config.
-        images: the images that could be opened, in the config's order.
-        failed_images: the others, with the reason.
+        images: the images that can be used, or that a catalogue says can, in the config's order.
         bundle: the bundle's metadata.
         bundle_sha256: hash of the bundle's file.
         aoi_wkb: area of interest as WKB in degrees, or None.
@@ -52,12 +47,16 @@ class JobSpec:
     """
 
     config: RunConfig
-    images: tuple[ImageInfo, ...]
-    failed_images: tuple[FailedImage, ...]
+    images: ImageIndex
     bundle: BundleMeta
     bundle_sha256: str
     aoi_wkb: bytes | None
     run_token: str = "run"
+
+    @property
+    def failed_images(self) -> tuple[FailedImage, ...]:
+        """Images that could not be opened or placed when the job was planned, with the reason."""
+        return self.images.failed
 
     @property
     def gsd_mm(self) -> int:
@@ -97,14 +96,14 @@ class JobSpec:
         return int(self.config.grid.max_building_m / self.gsd_m)
 
     @property
-    def store_path(self) -> Path:
+    def store_path(self) -> Place:
         """Folder of the tile store."""
         return self.config.store_path
 
     @property
-    def out_path(self) -> Path:
+    def out_path(self) -> Place:
         """Folder of the output."""
-        return Path(self.config.output)
+        return self.config.out_path
 
     def grid(self, zone: int) -> WorldGrid:
         """The world grid of a zone."""
@@ -112,12 +111,28 @@ class JobSpec:
 
     @functools.cached_property
     def run_hash(self) -> str:
-        """Identity of everything the result depends on: names the folder of later stages."""
+        """Identity of everything the result depends on: names the folder of later stages.
+
+        Versions of images that workers open later are not known here: such a job shares its folder
+        with no other run.
+        """
         # Kept: every path of a later stage asks for it, and the config names every image.
+        run = None if self.images.is_opened.all() else self.run_token
+        return self._digest(run)
+
+    @functools.cached_property
+    def job_hash(self) -> str:
+        """Identity of what is known before the job starts: the same for the same command."""
+        return self._digest(None)
+
+    def _digest(self, run: str | None) -> str:
+        config = json.loads(self.config.to_json())
         facts = {
             "format": (TILE_FORMAT, FINISH_FORMAT),
-            "config": json.loads(self.config.to_json()),
-            "images": [image.version for image in self.images],
+            # What engines are told changes no result.
+            "config": {key: value for key, value in config.items() if key != "engine"},
+            "images": self.images.digest,
+            "run": run,
             "bundle": self.bundle_sha256,
             "aoi": hashlib.sha256(self.aoi_wkb or b"").hexdigest(),
         }
@@ -126,72 +141,42 @@ class JobSpec:
 
 
 def resolve_config(config: RunConfig, run_token: str = "run") -> JobSpec:
-    """Open what the config names.
+    """Find what the config names; images of a catalogue are not opened.
 
     Raises:
-        EveryroofError: if the bundle, the area of interest or every image is unusable.
+        EveryroofError: if the bundle, the area of interest, a catalogue or every image is unusable.
     """
-    meta = read_meta(config.model)
-    images, failed = _open_images(config, len(meta.bands))
-    if not images:
-        reasons = "\n".join(f"  {image.reason}" for image in failed)
-        raise RasterError(f"no image can be used:\n{reasons}")
-    for image in failed:
-        logger.warning("%s; going on without it", image.reason)
-    _check_unique_ids(images)
+    from pipeline.image_catalogue import collect_images
+
+    bundle = local_copy(config.model)
+    meta = read_meta(bundle)
     _check_windows(config, meta)
     aoi_wkb = _read_aoi(config)
+    images = collect_images(config, num_bands=len(meta.bands), aoi_wkb=aoi_wkb)
+    if not len(images):
+        reasons = "\n".join(f"  {image.reason}" for image in images.failed)
+        raise RasterError(f"no image can be used:\n{reasons}")
+    for image in images.failed[:MAX_WARNINGS]:
+        logger.warning("%s; going on without it", image.reason)
+    if len(images.failed) > MAX_WARNINGS:
+        logger.warning("%d images in all cannot be used", len(images.failed))
     _check_overlap(config, images, aoi_wkb)
     return JobSpec(
         config=config,
-        images=tuple(images),
-        failed_images=tuple(failed),
+        images=images,
         bundle=meta,
-        bundle_sha256=_sha256(config.model),
+        bundle_sha256=file_sha256(bundle),
         aoi_wkb=aoi_wkb,
         run_token=run_token,
     )
 
 
-def _open_images(config: RunConfig, num_bands: int) -> tuple[list[ImageInfo], list[FailedImage]]:
-    images, failed = [], []
-    for image in config.image_configs():
-        try:
-            info = open_image(
-                image.path,
-                image_id=image.id,
-                date=image.date,
-                bands=config.raster.bands,
-                num_bands=num_bands,
-            )
-        except EveryroofError as error:
-            failed.append(FailedImage(path=image.path, reason=str(error)))
-        else:
-            images.append(info)
-    return images, failed
-
-
-def _check_unique_ids(images: Iterable[ImageInfo]) -> None:
-    seen: dict[str, str] = {}
-    for image in images:
-        other = seen.setdefault(image.image_id, image.path)
-        if other != image.path:
-            raise ConfigError(
-                f"two images are called {image.image_id!r}: {other} and {image.path}; "
-                "give them different ids in the config"
-            )
-
-
-def _check_overlap(config: RunConfig, images: list[ImageInfo], aoi_wkb: bytes | None) -> None:
+def _check_overlap(config: RunConfig, images: ImageIndex, aoi_wkb: bytes | None) -> None:
     if aoi_wkb is None:
         return
     area = shapely.from_wkb(aoi_wkb)
-    for image in images:
-        outline = shapely.Polygon(image.footprint)
-        # An outline across the antimeridian runs beyond 180 degrees; the area may lie either way.
-        turns = (shapely.affinity.translate(outline, turn) for turn in (-360.0, 0.0, 360.0))
-        if any(shapely.intersects(turned, area) for turned in turns):
-            return
+    if meets_area(images.outlines(), area).any():
+        return
     bounds = ", ".join(f"{value:.4f}" for value in area.bounds)
     raise ConfigError(
         f"the area of interest {config.area_of_interest} (longitude and latitude {bounds}) does "
@@ -208,16 +193,11 @@ def _check_windows(config: RunConfig, meta: BundleMeta) -> None:
         )
 
 
-def _sha256(path: str) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _read_aoi(config: RunConfig) -> bytes | None:
     if config.area_of_interest is None:
         return None
     area = shapely.union_all(
-        read_polygons(config.area_of_interest, crs=pyproj.CRS.from_epsg(4326)).polygons
+        read_polygons(local_copy(config.area_of_interest), crs=pyproj.CRS.from_epsg(4326)).polygons
     )
     _, south, _, north = area.bounds
     check_latitudes(south, north, f"the area of interest {config.area_of_interest}")

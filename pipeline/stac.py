@@ -9,7 +9,6 @@ import datetime
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ import pystac
 
 from geo.atomic_files import write_atomically
 from geo.grid import unwrap_longitude, wrap_longitude
+from geo.places import Place
 
 Bounds = tuple[float, float, float, float]
 
@@ -55,7 +55,7 @@ class StacShard:
 
 
 def write_stac(
-    out_dir: Path,
+    out_dir: Place,
     *,
     collection_id: str,
     title: str,
@@ -121,7 +121,7 @@ def write_stac(
     return sorted(files)
 
 
-def _write_files(out_dir: Path, files: dict[str, pystac.STACObject]) -> None:
+def _write_files(out_dir: Place, files: dict[str, pystac.STACObject]) -> None:
     folder = out_dir / ITEMS_FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     for path in folder.glob("*.json"):

@@ -4,7 +4,9 @@ It starts the job again when a worker died. Light on purpose: no torch, no Beam,
 """
 
 import dataclasses
+import itertools
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -19,19 +21,32 @@ from typing import IO, Any
 import psutil
 from rich.console import Console
 
+from geo.errors import StorageError
+from geo.places import as_place
+from pipeline.journal import JournalReader
 from pipeline.orphan_guard import ENVIRONMENT_NAME, supervisor_name
-from pipeline.progress import BarView, JournalReader, LineView, ProgressView, RunState
+from pipeline.progress import BarView, LineView, ProgressView, RunState
+
+logger = logging.getLogger(__name__)
 
 EXIT_OK = 0
 EXIT_FAILED_TILES = 1
 EXIT_USAGE = 2
 EXIT_RUN_FAILED = 3
 EXIT_WORKER_DIED = 70
+EXIT_REMOTE_FAILED = 71
 EXIT_INTERRUPTED = 130
 
-MAX_IDLE_RESTARTS = 3
-"""Restarts without a single new tile after which the run is given up."""
+LOCAL_RUNNERS = ("DirectRunner", "FnApiRunner", "BundleBasedDirectRunner")
+"""Names of runners that leave a job on this machine, as it is without a name."""
+MAX_IDLE_RESTARTS = {EXIT_WORKER_DIED: 3, EXIT_REMOTE_FAILED: 1}
+"""Runs in a row that end so without a single new tile, after which the run is given up."""
+STOP_S = 3.0
+CANCEL_S = 60.0
+"""How long an engine may take to stop a job."""
 POLL_S = 0.25
+REMOTE_POLL_S = 3.0
+"""Between looks into a journal in a bucket: each look is a request for a thousand objects."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,6 +67,15 @@ class JobRequest:
     workers: int
     beam_flags: tuple[str, ...]
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether the flags send the job to another engine."""
+        words = [word for flag in self.beam_flags for word in flag.split("=", 1)]
+        return any(
+            word == "--runner" and value not in LOCAL_RUNNERS
+            for word, value in itertools.pairwise(words)
+        )
+
 
 def supervise(request: JobRequest, console: Console) -> int:
     """Run a job to its end, starting it again while worker deaths leave it progress to make.
@@ -62,23 +86,26 @@ def supervise(request: JobRequest, console: Console) -> int:
     idle_restarts = 0
     while True:
         status, state = _run_once(request, console)
-        if status not in (EXIT_WORKER_DIED,) and status >= 0:
+        if status not in MAX_IDLE_RESTARTS and status >= 0:
             return status
+        kind = status if status in MAX_IDLE_RESTARTS else EXIT_WORKER_DIED
         is_idle = state.num_done - state.num_stored == 0
         idle_restarts = idle_restarts + 1 if is_idle else 0
         reason = _death_reason(status)
-        if idle_restarts >= MAX_IDLE_RESTARTS:
+        if idle_restarts >= MAX_IDLE_RESTARTS[kind]:
+            times = "" if idle_restarts == 1 else f"{idle_restarts} times in a row "
             console.print(
-                f"[red]the job died {idle_restarts} times in a row without finishing a tile "
-                f"({reason}); giving up.[/] Finished tiles are kept: the same command resumes."
+                f"[red]the job died {times}without finishing a tile ({reason}); giving up.[/] "
+                "Finished tiles are kept: the same command resumes."
             )
-            return EXIT_WORKER_DIED
-        console.print(f"[yellow]a worker died ({reason}); finished tiles are kept, resuming[/]")
+            return kind
+        what = "the engine's job failed" if kind == EXIT_REMOTE_FAILED else "a worker died"
+        console.print(f"[yellow]{what} ({reason}); finished tiles are kept, resuming[/]")
         request = dataclasses.replace(request, fresh=False)
 
 
 def _death_reason(status: int) -> str:
-    if status == EXIT_WORKER_DIED:
+    if status in MAX_IDLE_RESTARTS:
         return "see above"
     try:
         name = signal.Signals(-status).name
@@ -99,14 +126,25 @@ def _run_once(request: JobRequest, console: Console) -> tuple[int, RunState]:
             _follow(job, Path(folder), state, view)
             pump.join(timeout=5)
         except KeyboardInterrupt:
-            _stop(job)
             view.close()
-            console.print("[yellow]stopped; finished tiles are kept: the same command resumes[/]")
+            console.print(_interrupt(job, request, console))
             return EXIT_INTERRUPTED, state
         finally:
             view.close()
             _stop(job)
     return job.returncode, state
+
+
+def _interrupt(job: "subprocess.Popen[bytes]", request: JobRequest, console: Console) -> str:
+    """End a run at a person's wish; returns what to tell them."""
+    if request.is_remote and console.is_terminal and sys.stdin.isatty():
+        answer = console.input("Stop the job on the engine, too? \\[Y/n] ")
+        if answer.strip().lower().startswith("n"):
+            job.kill()
+            _stop(job)
+            return "[yellow]the job goes on without us; the same command follows it[/]"
+    _stop(job, CANCEL_S if request.is_remote else STOP_S)
+    return "[yellow]stopped; finished tiles are kept: the same command resumes[/]"
 
 
 def _start_job(request: JobRequest, folder: Path) -> "subprocess.Popen[bytes]":
@@ -133,17 +171,29 @@ def _follow(
 ) -> None:
     reader: JournalReader | None = None
     hello = folder / "journal"
+    looked_at, interval_s = 0.0, POLL_S
     while True:
         is_over = job.poll() is not None
         if reader is None and hello.exists():
-            reader = JournalReader(Path(hello.read_text()))
-        if reader is not None:
-            for event in reader.new_events():
-                state.update(event)
+            place = as_place(hello.read_text())
+            reader = JournalReader(place)
+            interval_s = POLL_S if isinstance(place, Path) else REMOTE_POLL_S
+        if reader is not None and (is_over or time.monotonic() - looked_at >= interval_s):
+            looked_at = time.monotonic()
+            _update(state, reader)
             view.show(state)
         if is_over:
             return
         time.sleep(POLL_S)
+
+
+def _update(state: RunState, reader: JournalReader) -> None:
+    try:
+        for event in reader.new_events():
+            state.update(event)
+    except (OSError, StorageError) as error:
+        # The job has tries and errors of its own; what is missed here is seen at the next look.
+        logger.debug("the journal cannot be read: %s", error)
 
 
 def _pump(stream: IO[bytes] | None, view: ProgressView) -> None:
@@ -153,13 +203,13 @@ def _pump(stream: IO[bytes] | None, view: ProgressView) -> None:
         view.say(line.decode(errors="replace").rstrip("\n"))
 
 
-def _stop(job: "subprocess.Popen[bytes]") -> None:
+def _stop(job: "subprocess.Popen[bytes]", patience_s: float = STOP_S) -> None:
     """End the job and every process of its session: no orphans."""
     members = _session_members(job.pid)
     if job.poll() is None:
         job.terminate()
         try:
-            job.wait(timeout=3)
+            job.wait(timeout=patience_s)
         except subprocess.TimeoutExpired:
             job.kill()
             job.wait()

@@ -4,6 +4,7 @@
     tiles/AB/HASH.arrow            a finished tile: its whole instances and status
     tiles/AB/HASH.open.arrow       its pieces that touch the tile's edge (written first)
     attempts/HASH/N                written before the work, removed after: marks of a killed worker
+    bundles/SHA256.safetensors     in a bucket: the bundle, for machines that have no copy
     journal/RUN/WORKER.jsonl       one line per finished tile, for progress and timings
     work/RUN/STAGE/...             tables of later stages; rewritten by every run
 
@@ -14,11 +15,7 @@ at all, so a killed run leaves nothing that could be mistaken for a result.
 import contextlib
 import dataclasses
 import json
-import os
-import time
-import uuid
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -32,13 +29,21 @@ from geo.instance_tables import (
     pieces_to_table,
 )
 from geo.instances import Instances
+from geo.object_path import ObjectPath
+from geo.places import Place, as_place
 from geo.seams import Pieces
+from pipeline.attempts import AttemptMarks
+from pipeline.journal import AnyJournal, open_journal
 
 _FACTS = b"everyroof"
 
 
 class TileStoreError(EveryroofError):
     """The tile store cannot be read or written."""
+
+
+class MissingTableError(TileStoreError):
+    """A table that is not there."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,26 +76,34 @@ class TileResult:
 
 
 class TileStore:
-    """Access to one store; cheap to make, safe to use from several processes at once."""
+    """Access to one store, in a folder or a bucket; cheap to make.
 
-    def __init__(self, root: Path | str) -> None:
-        self.root = Path(root)
+    Safe to use from several processes and machines at once.
+    """
 
-    def tile_path(self, tile_hash: str) -> Path:
+    def __init__(self, root: Place | str) -> None:
+        self.root = as_place(root)
+        self._marks = AttemptMarks(self.root / "attempts")
+
+    def tile_path(self, tile_hash: str) -> Place:
         """File of a finished tile."""
         return self.root / "tiles" / tile_hash[:2] / f"{tile_hash}.arrow"
 
-    def pieces_path(self, tile_hash: str) -> Path:
+    def pieces_path(self, tile_hash: str) -> Place:
         """File of a finished tile's pieces."""
         return self.root / "tiles" / tile_hash[:2] / f"{tile_hash}.open.arrow"
 
-    def profile_path(self, key: str) -> Path:
+    def profile_path(self, key: str) -> Place:
         """File of an image profile."""
         return self.root / "images" / f"{key}.npz"
 
-    def work_path(self, run_hash: str, stage: str, name: str) -> Path:
+    def work_path(self, run_hash: str, stage: str, name: str) -> Place:
         """File of a later stage."""
         return self.root / "work" / run_hash / stage / f"{name}.arrow"
+
+    def bundle_path(self, sha256: str) -> Place:
+        """File of a bundle that workers of other machines fetch."""
+        return self.root / "bundles" / f"{sha256}.safetensors"
 
     def has_tile(self, tile_hash: str) -> bool:
         """Whether the tile is finished."""
@@ -101,7 +114,8 @@ class TileStore:
         path = self.tile_path(tile_hash)
         # The pieces first: the main file's presence says that the tile is finished.
         versions = {"image_versions": result.image_versions}
-        write_table(self.pieces_path(tile_hash), pieces_to_table(result.pieces), versions)
+        if len(result.pieces):
+            write_table(self.pieces_path(tile_hash), pieces_to_table(result.pieces), versions)
         facts = {
             "status": result.status,
             "num_pieces": len(result.pieces),
@@ -122,12 +136,20 @@ class TileStore:
         return TileResult(
             status=facts["status"],
             whole=instances_from_table(table),
-            pieces=self.load_pieces(tile_hash)[0],
+            pieces=self.load_pieces(tile_hash)[0] if facts["num_pieces"] else Pieces.empty(),
             image_versions=tuple(facts["image_versions"]),
             num_pixels_valid=facts["num_pixels_valid"],
             num_windows=facts["num_windows"],
             oversize=tuple(tuple(bounds) for bounds in facts["oversize"]),
         )
+
+    def load_whole(self, tile_hash: str) -> Instances:
+        """Only the instances that lie inside a finished tile.
+
+        Raises:
+            TileStoreError: if the file is missing or damaged.
+        """
+        return instances_from_table(read_table(self.tile_path(tile_hash))[0])
 
     def load_pieces(self, tile_hash: str) -> tuple[Pieces, tuple[str, ...]]:
         """Only the pieces of a finished tile, and the versions of its images."""
@@ -136,52 +158,36 @@ class TileStore:
 
     def num_attempts(self, tile_hash: str) -> int:
         """How many attempts at a tile began and never ended."""
-        folder = self.root / "attempts" / tile_hash
-        return len(list(folder.iterdir())) if folder.is_dir() else 0
+        return self._marks.count(tile_hash)
 
     def mark_attempt(self, tile_hash: str) -> None:
         """Note that the work on a tile begins."""
-        folder = self.root / "attempts" / tile_hash
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{os.getpid()}-{uuid.uuid4().hex[:8]}").touch()
+        self._marks.mark(tile_hash)
 
     def clear_attempts(self, tile_hash: str) -> None:
         """Forget the attempts of a tile that ended, well or with an error."""
-        folder = self.root / "attempts" / tile_hash
-        if folder.is_dir():
-            for mark in folder.iterdir():
-                mark.unlink(missing_ok=True)
-            folder.rmdir()
+        self._marks.clear(tile_hash)
 
-    def journal_path(self, run_token: str) -> Path:
+    def journal_path(self, run_token: str) -> Place:
         """Folder of a run's journals."""
         return self.root / "journal" / run_token
 
-    def journal(self, run_token: str) -> "Journal":
+    def journal(self, run_token: str) -> AnyJournal:
         """A journal of this process's own."""
-        name = f"{os.getpid()}-{uuid.uuid4().hex[:8]}.jsonl"
-        return Journal(self.journal_path(run_token) / name)
+        return open_journal(self.journal_path(run_token))
 
 
-class Journal:
-    """Append-only lines of JSON, one file per worker; read by the progress bar and the report."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-
-    def write(self, event: str, **facts: Any) -> None:
-        """Append one event; a torn last line (a killed worker) is skipped by readers."""
-        line = json.dumps({"event": event, "time": round(time.time(), 3), **facts})
-        with self._path.open("a") as file:
-            file.write(line + "\n")
-
-
-def write_table(path: Path, table: pa.Table, facts: dict[str, Any] | None = None) -> None:
+def write_table(path: Place, table: pa.Table, facts: dict[str, Any] | None = None) -> None:
     """Write a table with a few facts as an Arrow IPC file, whole or not at all."""
     meta = {**(table.schema.metadata or {}), _FACTS: json.dumps(facts or {}).encode()}
     table = table.replace_schema_metadata(meta)
     options = pa.ipc.IpcWriteOptions(compression="lz4")
+    if isinstance(path, ObjectPath):
+        buffer = pa.BufferOutputStream()
+        with pa.ipc.new_file(buffer, table.schema, options=options) as writer:
+            writer.write_table(table)
+        path.write_bytes(buffer.getvalue().to_pybytes())
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     with (
         atomic_path(path) as temporary,
@@ -191,7 +197,7 @@ def write_table(path: Path, table: pa.Table, facts: dict[str, Any] | None = None
         writer.write_table(table)
 
 
-def read_table(path: Path) -> tuple[pa.Table, dict[str, Any]]:
+def read_table(path: Place) -> tuple[pa.Table, dict[str, Any]]:
     """Read a table and its facts.
 
     Raises:
@@ -202,7 +208,7 @@ def read_table(path: Path) -> tuple[pa.Table, dict[str, Any]]:
         return table, json.loads(table.schema.metadata[_FACTS])
 
 
-def read_facts(path: Path) -> dict[str, Any]:
+def read_facts(path: Place) -> dict[str, Any]:
     """Only the facts of a table, from the file's end.
 
     Raises:
@@ -214,11 +220,21 @@ def read_facts(path: Path) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[pa.ipc.RecordBatchFileReader]:
+def _opened(path: Place) -> Iterator[pa.ipc.RecordBatchFileReader]:
     try:
-        with pa.memory_map(str(path)) as source:
+        with _source(path) as source:
             yield pa.ipc.open_file(source)
+    except FileNotFoundError as error:
+        raise MissingTableError(
+            f"{path}: the tile store's file cannot be read ({error}); delete it and run again"
+        ) from error
     except (OSError, pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
         raise TileStoreError(
             f"{path}: the tile store's file cannot be read ({error}); delete it and run again"
         ) from error
+
+
+def _source(path: Place) -> Any:
+    if isinstance(path, ObjectPath):
+        return pa.BufferReader(path.read_bytes())
+    return pa.memory_map(str(path))

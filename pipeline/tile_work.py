@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +10,6 @@ import numpy.typing as npt
 
 from geo.components import find_instances
 from geo.grid import Tile
-from geo.image_profile import ImageProfile, load_profile, profile_image, save_profile
-from geo.images import ImageInfo
 from geo.instances import Instances
 from geo.pixel_window import PixelWindow
 from geo.rasters import TileRaster, TileReader
@@ -21,8 +18,9 @@ from model.cores import CoreProbability, cut_cores, join_cores, join_rims, mean_
 from model.segment import Segmenter
 from pipeline.cover import Cover
 from pipeline.formats import TILE_FORMAT
+from pipeline.image_shelf import ImageShelf, OpenedImage
 from pipeline.spec import JobSpec
-from pipeline.tile_store import TileResult, TileStore
+from pipeline.tile_store import TileResult
 
 UInt8Array = npt.NDArray[np.uint8]
 BoolArray = npt.NDArray[np.bool_]
@@ -37,6 +35,7 @@ class TileTask:
         window: the part of it that holds active cores; whole cores.
         cores: which cores of `window` to segment, bool.
         images: positions of the images that meet the window and its margin, in order.
+        opened: what is known of them.
         tile_hash: identity of everything that reading, segmenting and tracing depend on.
     """
 
@@ -44,6 +43,7 @@ class TileTask:
     window: PixelWindow
     cores: BoolArray
     images: tuple[int, ...]
+    opened: tuple[OpenedImage, ...]
     tile_hash: str
 
 
@@ -84,37 +84,42 @@ class TileProbability:
         return join_cores(self.cores, self.shape)
 
 
-def make_task(spec: JobSpec, cover: Cover, fingerprint: dict[str, Any], tile: Tile) -> TileTask:
-    """Find a tile's active window and images, and hash what its result depends on."""
+def make_task(
+    spec: JobSpec, cover: Cover, shelf: ImageShelf, fingerprint: dict[str, Any], tile: Tile
+) -> TileTask:
+    """Find a tile's active window and images, and hash what its result depends on.
+
+    Raises:
+        RasterError: if one of its images cannot be opened.
+    """
     cores = cover.core_mask(tile)
     window, cores = _active_window(tile, cores, spec.core_px)
     images = tuple(cover.images_of(tile.zone, window.expand(spec.margin_px)))
+    opened = tuple(shelf.image(index) for index in images)
     facts = {
         "format": TILE_FORMAT,
         "tile": tile.name,
         "cores": hashlib.sha256(
             np.packbits(cores).tobytes() + repr(cores.shape).encode()
         ).hexdigest(),
-        "images": [_image_facts(spec.images[index]) for index in images],
+        "images": [image.facts for image in opened],
         "raster": dataclasses.asdict(spec.config.raster),
         "bundle": spec.bundle_sha256,
         "segment": fingerprint,
         "max_extent_px": spec.max_extent_px,
         "probability": "probability" in spec.config.outputs,
     }
+    if spec.config.raster.mosaic == "mean_probability" and len(images) > 1:
+        facts["provenance"] = "newest"
     text = json.dumps(facts, sort_keys=True, default=str)
     return TileTask(
         tile=tile,
         window=window,
         cores=cores,
         images=images,
+        opened=opened,
         tile_hash=hashlib.sha256(text.encode()).hexdigest()[:40],
     )
-
-
-def _image_facts(image: ImageInfo) -> list[str]:
-    # Neither the path nor the name: a moved file is the same image.
-    return [image.version, str(image.date)]
 
 
 def _active_window(tile: Tile, cores: BoolArray, core_px: int) -> tuple[PixelWindow, BoolArray]:
@@ -131,44 +136,7 @@ def _active_window(tile: Tile, cores: BoolArray, core_px: int) -> tuple[PixelWin
     return window, cores[top:bottom, left:right]
 
 
-class ProfileShelf:
-    """Image profiles from the store, the last few kept in memory."""
-
-    def __init__(self, spec: JobSpec, store: TileStore) -> None:
-        self._spec = spec
-        self._store = store
-        self._kept: dict[int, ImageProfile] = {}
-
-    def path(self, index: int) -> Path:
-        """File of an image's profile: named by the image's version and what it was made with."""
-        facts = [self._spec.images[index].version, dataclasses.asdict(self._spec.config.raster)]
-        text = json.dumps(facts, sort_keys=True, default=str)
-        return self._store.profile_path(hashlib.sha256(text.encode()).hexdigest()[:32])
-
-    def make(self, index: int) -> None:
-        """Compute an image's profile unless it is stored."""
-        path = self.path(index)
-        if not path.exists():
-            profile = profile_image(self._spec.images[index], self._spec.config.raster)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            save_profile(profile, str(path))
-
-    def get(self, index: int) -> ImageProfile:
-        """An image's profile.
-
-        Raises:
-            RasterError: if it could not be computed.
-        """
-        if index not in self._kept:
-            if len(self._kept) >= 16:
-                self._kept.pop(next(iter(self._kept)))
-            if not self.path(index).exists():
-                self.make(index)
-            self._kept[index] = load_profile(str(self.path(index)))
-        return self._kept[index]
-
-
-def read_layers(spec: JobSpec, shelf: ProfileShelf, task: TileTask) -> TileLayers:
+def read_layers(spec: JobSpec, shelf: ImageShelf, task: TileTask) -> TileLayers:
     """Read a tile's images onto the grid, margin included.
 
     Raises:
@@ -177,10 +145,12 @@ def read_layers(spec: JobSpec, shelf: ProfileShelf, task: TileTask) -> TileLayer
     if not task.images or not task.cores.any():
         return TileLayers(task=task, rasters=())
     reader = TileReader(
-        [spec.images[index] for index in task.images],
-        [shelf.get(index) for index in task.images],
+        [image.info for image in task.opened],
+        [shelf.profile(index) for index in task.images],
         task.tile.grid,
         spec.config.raster,
+        limits=[image.limit for image in task.opened],
+        reader=shelf.reader,
     )
     with reader:
         window = task.window.expand(spec.margin_px)
@@ -198,13 +168,19 @@ def segment_layers(spec: JobSpec, segmenter: Segmenter, layers: TileLayers) -> T
     before = segmenter.stats.num_windows
     image_index: npt.NDArray[np.uint16] | None = None
     is_valid = np.zeros((task.window.height, task.window.width), np.bool_)
+    day = np.array([_day(image) for image in task.opened], np.int64)
     parts: list[list[tuple[CoreProbability, BoolArray]]] = []
     for raster in layers.rasters:
         cores = segmenter.segment_cores(raster.pixels, raster.valid, active=task.cores)
         parts.append([(part, raster.valid[segmenter.surroundings(part.core)]) for part in cores])
         valid, index = raster.valid[inner], raster.image_index[inner]
+        if image_index is None:
+            image_index = index
+        else:
+            # Of images whose probabilities are averaged the newest is kept as provenance.
+            is_newer = valid & (~is_valid | (day[index] >= day[image_index]))
+            image_index = np.where(is_newer, index, image_index)
         is_valid |= valid
-        image_index = index if image_index is None else np.where(valid, index, image_index)
     whole = [part for part, _ in parts[0]] if len(parts) == 1 else mean_of_layers(parts)
     return TileProbability(
         task=task,
@@ -213,6 +189,10 @@ def segment_layers(spec: JobSpec, segmenter: Segmenter, layers: TileLayers) -> T
         num_pixels_valid=int(np.count_nonzero(is_valid)),
         num_windows=segmenter.stats.num_windows - before,
     )
+
+
+def _day(image: OpenedImage) -> int:
+    return image.info.date.toordinal() if image.info.date else 0
 
 
 def find_tile_instances(spec: JobSpec, done: TileProbability) -> Instances:
@@ -242,7 +222,7 @@ def trace_tile(spec: JobSpec, done: TileProbability) -> TileResult:
         status="ok" if len(instances) else "empty",
         whole=level.whole,
         pieces=level.open,
-        image_versions=tuple(spec.images[index].version for index in task.images),
+        image_versions=tuple(image.info.version for image in task.opened),
         num_pixels_valid=done.num_pixels_valid,
         num_windows=done.num_windows,
         oversize=tuple(tuple(int(v) for v in row) for row in level.oversize.bounds),

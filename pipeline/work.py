@@ -154,10 +154,7 @@ def count_job(spec: JobSpec) -> Work:
             num_tiles += 1
             num_windows += int(np.count_nonzero(cover.core_mask(tile)))
             num_met += len(cover.images_of(tile.zone, tile.window.expand(spec.margin_px)))
-    image_px = sum(image.width * image.height for image in spec.images)
-    read_px = sum(_pixels_at(image, spec.gsd_m) for image in spec.images)
-    num_bytes = sum(map(_bytes_of, spec.images))
-    area_m2 = sum(image.width * image.height * image.gsd_m**2 for image in spec.images)
+    source = _count_source(spec, num_windows * spec.core_px**2 * num_met / max(num_tiles, 1))
     return Work(
         num_tiles=num_tiles,
         num_windows=num_windows,
@@ -166,14 +163,37 @@ def count_job(spec: JobSpec) -> Work:
         core_px=spec.core_px,
         margin_px=spec.margin_px,
         overlap_m=spec.config.grid.max_building_m,
-        num_source_px=read_px,
-        bits_per_px=8 * num_bytes / image_px if num_bytes else BITS_PER_PX["jpeg"],
-        bits_from="the files' size" if num_bytes else "jpeg COG, measured at 0.5 m",
+        num_source_px=source.num_px,
+        bits_per_px=source.bits_per_px or BITS_PER_PX["jpeg"],
+        bits_from="the files' size" if source.bits_per_px else "jpeg COG, measured at 0.5 m",
         images_per_tile=num_met / max(num_tiles, 1),
-        source_px_per_px=spec.gsd_m / math.sqrt(area_m2 / max(read_px, 1)),
+        source_px_per_px=source.px_per_px,
         num_images=len(spec.images),
-        image_px=image_px,
+        image_px=spec.images.num_px,
         area_km2=area_km2(shapely.from_wkb(spec.aoi_wkb)) if spec.aoi_wkb else None,
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Source:
+    """What a job's images hold: pixels to read, bits of one (0 unknown), pixels per grid pixel."""
+
+    num_px: float
+    bits_per_px: float
+    px_per_px: float
+
+
+def _count_source(spec: JobSpec, num_ground_px: float) -> _Source:
+    """Sum over the images; where a catalogue's were not opened, their ground at the grid's GSD."""
+    infos = [image.info for image in spec.images if image.info is not None]
+    if len(infos) < len(spec.images):
+        return _Source(num_px=num_ground_px, bits_per_px=0.0, px_per_px=1.0)
+    read_px = sum(_pixels_at(info, spec.gsd_m) for info in infos)
+    area_m2 = sum(info.width * info.height * info.gsd_m**2 for info in infos)
+    return _Source(
+        num_px=read_px,
+        bits_per_px=8 * sum(map(_bytes_of, infos)) / max(spec.images.num_px, 1),
+        px_per_px=spec.gsd_m / math.sqrt(area_m2 / max(read_px, 1)),
     )
 
 

@@ -153,6 +153,9 @@ class _WriteShardDoFn(beam.DoFn):
             area_m2=round(float(np.sum(table["area_in_meters"].to_numpy())), 1),
         )
 
+    def finish_bundle(self) -> None:
+        self._journal.flush()
+
     def _rows(self, token: str, keys: Sequence[TileKey], shards: Sequence[Shard]) -> pa.Table:
         wanted = [shard.token for shard in shards].index(token)
         parts = []

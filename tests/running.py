@@ -27,13 +27,16 @@ def make_bundle(path: Path, **options: Any) -> Path:
     return save_colour_bundle(path, **{"roof_colours": (ROOF_RGB,), **options})
 
 
-def make_config(tmp_path: Path, images: list[Path], **options: Any) -> RunConfig:
-    """A config for drawn images: small tiles, the colour bundle, output in tmp_path / "out"."""
+def make_config(tmp_path: Path, images: list[Any], **options: Any) -> RunConfig:
+    """A config for drawn images: small tiles, the colour bundle, output in tmp_path / "out".
+
+    Images are paths, or records as in a config.
+    """
     model = tmp_path / "colour.safetensors"
     if not model.exists():
         make_bundle(model)
     data: dict[str, Any] = {
-        "images": [str(path) for path in images],
+        "images": [image if isinstance(image, dict | str) else str(image) for image in images],
         "model": str(model),
         "output": str(tmp_path / "out"),
         "grid": {"tile_px": 512, "max_building_m": 1000.0},
@@ -102,7 +105,7 @@ def ledger(out: Path) -> list[dict[str, Any]]:
 
 def journal_events(spec: JobSpec) -> list[dict[str, Any]]:
     """The journal of a run."""
-    from pipeline.progress import JournalReader
+    from pipeline.journal import JournalReader
     from pipeline.tile_store import TileStore
 
     return list(JournalReader(TileStore(spec.store_path).journal_path(spec.run_token)).new_events())

@@ -25,29 +25,32 @@ def explain_command(out: str, tile: str, picture: str | None, model: str | None)
     from pipeline.logs import configure_logging
 
     configure_logging()
+    from geo.places import as_place
     from pipeline.explain import explain_tile
     from pipeline.spec import resolve_config
 
     wanted = Tile.parse(tile)
-    manifest = read_manifest(Path(out))
-    config = parse_config(manifest["config"], source=str(Path(out) / "manifest.json"))
+    folder = as_place(out)
+    manifest = read_manifest(folder)
+    config = parse_config(manifest["config"], source=str(folder / "manifest.json"))
     if model is not None:
         config = dataclasses.replace(config, model=model)
-    _check_tile(Path(out), wanted)
+    _check_tile(folder, wanted)
     path = Path(picture) if picture else Path(f"{wanted.name}.png")
-    facts = explain_tile(resolve_config(config), Path(out), wanted, path)
+    facts = explain_tile(resolve_config(config), folder, wanted, path)
     for name, value in facts.items():
         click.echo(f"{name:<22}{value}")
     click.echo(f"drawn to {path}")
 
 
-def _check_tile(out: Path, tile: Any) -> None:
+def _check_tile(out: Any, tile: Any) -> None:
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     from geo.errors import DatasetError
+    from geo.places import arrow_source
 
-    names = pq.read_table(out / "tiles.parquet", columns=["tile"])["tile"].drop_null()
+    names = pq.read_table(arrow_source(out / "tiles.parquet"), columns=["tile"])["tile"].drop_null()
     if not pc.any(pc.equal(names, tile.name)).as_py():
         some = ", ".join(names.slice(0, 3).to_pylist())
         raise DatasetError(f"{out} has no tile {tile.name}; it has {len(names)}, such as {some}")

@@ -1,7 +1,6 @@
 """`everyroof inspect`: what a result holds, what failed and whether its files are whole."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import click
@@ -16,7 +15,9 @@ def inspect_command(out: str, check: bool) -> None:
     """Show what the result in OUT holds: counts, tiles by status, failures, times."""
     from rich.console import Console
 
-    folder = Path(out)
+    from geo.places import as_place
+
+    folder = as_place(out)
     manifest = read_manifest(folder)
     console = Console()
     console.print(_summary(manifest), highlight=False)
@@ -28,7 +29,7 @@ def inspect_command(out: str, check: bool) -> None:
         _check_files(console, folder, manifest)
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Any) -> dict[str, Any]:
     """The manifest of a complete result.
 
     Raises:
@@ -64,17 +65,23 @@ def _summary(manifest: dict[str, Any]) -> Any:
     table.add_row("tiles", f"{tiles['num_tiles']:,}: {states}")
     table.add_row("pixel size", f"{manifest['gsd_m']:g} m")
     table.add_row("model", manifest["model"]["model_id"])
-    for image in manifest["images"][:MAX_REASONS]:
+    images = manifest.get("images_file")
+    if images is not None:
+        states = ", ".join(f"{n} {status}" for status, n in images["num_by_status"].items())
+        table.add_row("images", f"{images['num_images']:,}: {states}")
+    for image in manifest.get("images", [])[:MAX_REASONS]:
         date = f", {image['date']}" if image["date"] else ""
         table.add_row("image", f"{image['image_id']}{date} ({image['path']})")
     return table
 
 
-def _print_failures(console: Any, folder: Path) -> None:
+def _print_failures(console: Any, folder: Any) -> None:
     import pyarrow.parquet as pq
 
+    from geo.places import arrow_source
+
     columns = ["tile", "image", "status", "reason"]
-    rows = pq.read_table(folder / "tiles.parquet", columns=columns).to_pylist()
+    rows = pq.read_table(arrow_source(folder / "tiles.parquet"), columns=columns).to_pylist()
     told = [row for row in rows if row["reason"]]
     for row in told[:MAX_REASONS]:
         name = row["tile"] or row["image"]
@@ -94,7 +101,7 @@ def _print_times(console: Any, run: dict[str, Any]) -> None:
     console.print(f"took {format_duration(run['wall_s'])}: {parts}", highlight=False)
 
 
-def _check_files(console: Any, folder: Path, manifest: dict[str, Any]) -> None:
+def _check_files(console: Any, folder: Any, manifest: dict[str, Any]) -> None:
     import hashlib
 
     from geo.errors import DatasetError
@@ -103,8 +110,7 @@ def _check_files(console: Any, folder: Path, manifest: dict[str, Any]) -> None:
         path = folder / shard["path"]
         if not path.exists():
             raise DatasetError(f"{path} is missing; run again to write it")
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
         if digest != shard["sha256"]:
             raise DatasetError(f"{path} does not match its checksum; run again to write it")
     console.print(f"{len(manifest['shards'])} file(s) match their checksums")

@@ -90,5 +90,7 @@ def _show_error(error: Exception) -> None:
     names = {cls.__name__ for cls in type(error).__mro__}
     if "EveryroofError" not in names:
         raise error
-    click.echo(f"everyroof: {error}", err=True)
+    from geo.remote_names import redact
+
+    click.echo(redact(f"everyroof: {error}"), err=True)
     sys.exit(2)

@@ -6,6 +6,9 @@ from typing import Any
 
 import click
 
+MAX_FAILED_LINES = 50
+"""Images that cannot be used and are named one by one."""
+
 EPILOG = """\
 Without imagery: everyroof plan --area africa.geojson --gsd-m 0.5 --buildings 516e6 --workers 100
 """
@@ -101,8 +104,10 @@ def show_plan(
     check_output(spec.out_path)
     here = None if options.get("measure") is False else measure_rate(spec)
     _show(count_job(spec), spec.bundle, here, options, spec.config.shards.max_rows_per_shard)
-    for failed in spec.failed_images:
+    for failed in spec.failed_images[:MAX_FAILED_LINES]:
         click.secho(f"cannot be used: {failed.reason}", fg="red", err=True)
+    if len(spec.failed_images) > MAX_FAILED_LINES:
+        click.secho(f"{len(spec.failed_images):,} images in all cannot be used", fg="red", err=True)
     if options.get("picture"):
         _draw(spec, Path(options["picture"]))
         click.echo(f"cover drawn to {options['picture']}", err=True)

@@ -18,6 +18,7 @@ from pipeline.packing import (
 ZONES = st.integers(1, 60)
 PLACES = st.integers(-(2**31), 2**31 - 1)
 KEYS = st.tuples(ZONES, PLACES, PLACES)
+IMAGES = st.lists(st.integers(0, 2**32 - 1), max_size=20).map(tuple)
 NAMES = st.text(st.characters(codec="utf-8"), max_size=60)
 
 
@@ -27,14 +28,14 @@ def test_keys(key: tuple[int, int, int]) -> None:
     assert len(pack_key(key)) == 10
 
 
-@given(row=PLACES, col=PLACES, name=NAMES)
-def test_entries(row: int, col: int, name: str) -> None:
-    assert unpack_entry(pack_entry(row, col, name)) == (row, col, name)
+@given(row=PLACES, col=PLACES, name=NAMES, images=IMAGES)
+def test_entries(row: int, col: int, name: str, images: tuple[int, ...]) -> None:
+    assert unpack_entry(pack_entry(row, col, name, images)) == (row, col, name, images)
 
 
-@given(name=NAMES, is_tile=st.booleans())
-def test_sources(name: str, is_tile: bool) -> None:
-    assert unpack_source(pack_source(name, is_tile)) == (name, is_tile)
+@given(name=NAMES, is_tile=st.booleans(), images=IMAGES)
+def test_sources(name: str, is_tile: bool, images: tuple[int, ...]) -> None:
+    assert unpack_source(pack_source(name, is_tile, images)) == (name, is_tile, images)
 
 
 @given(

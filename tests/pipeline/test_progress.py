@@ -6,8 +6,8 @@ import json
 import pytest
 from rich.console import Console
 
-from pipeline.progress import BarView, JournalReader, LineView, RunState, format_duration
-from pipeline.tile_store import Journal
+from pipeline.journal import Journal, JournalReader
+from pipeline.progress import BarView, LineView, RunState, format_duration
 
 
 def test_reader_gives_every_whole_line_once(tmp_path):

@@ -1,0 +1,230 @@
+"""ImageShelf: what must be known of an image before a tile is read from it, found when needed.
+
+    work/RUN/opened/P/POSITION.json     what a run found when it opened an image, or its failure
+    images/KEY.npz                      profiles, by version
+
+An image of a catalogue is opened by the first worker that needs it. What it found, the version
+above all, is shared through the store for the rest of the run: all tiles of a run see the same
+version of an image, and one that changes meanwhile is noticed when its pixels are read. The next
+run opens it again, so that a changed image gives its tiles new hashes.
+"""
+
+import dataclasses
+import datetime
+import hashlib
+import json
+from collections import OrderedDict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import shapely
+
+from geo.atomic_files import write_atomically
+from geo.errors import EveryroofError, RasterError
+from geo.image_limits import CloudMask, ImageLimit
+from geo.image_profile import ImageProfile, load_profile, profile_image, save_profile
+from geo.image_reader import ImageReader
+from geo.images import ImageInfo, open_image
+from geo.places import Place
+from pipeline.image_index import IndexedImage, MaskSource
+from pipeline.spec import JobSpec
+from pipeline.tile_store import TileStore
+
+MAX_KEPT_IMAGES = 1024
+MAX_KEPT_PROFILES = 16
+MEASURED_SLACK_DEG = 1e-7
+"""A centimetre: an outline that was measured is not held against itself."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OpenedImage:
+    """An image that tiles can be read from.
+
+    Attributes:
+        info: what the file says, with the config's or catalogue's name and date.
+        limit: where it may be used.
+    """
+
+    info: ImageInfo
+    limit: ImageLimit
+
+    @property
+    def facts(self) -> list[Any]:
+        """What a tile's result depends on: content, date and limits.
+
+        Neither the path nor the name: a moved file is the same image.
+        """
+        facts: list[Any] = [self.info.version, str(self.info.date)]
+        if self.limit.cloud_mask is not None:
+            mask = self.limit.cloud_mask
+            facts.append(["cloud_mask", mask.info.version, mask.info.bands, mask.values])
+        if self.limit.outline is not None:
+            facts.append(["outline", hashlib.sha256(self.limit.outline.wkb).hexdigest()])
+        return facts
+
+
+class ImageShelf:
+    """Opened images and their profiles, shared through the store, the last ones kept in memory."""
+
+    def __init__(self, spec: JobSpec, store: TileStore) -> None:
+        self._spec = spec
+        self._store = store
+        self._images: OrderedDict[int, OpenedImage] = OrderedDict()
+        self._profiles: OrderedDict[int, ImageProfile] = OrderedDict()
+        self.reader = ImageReader()
+        """Reads the images of one tile after the other; the last datasets stay open."""
+
+    def close(self) -> None:
+        """Close the images."""
+        self.reader.close()
+
+    def image(self, position: int) -> OpenedImage:
+        """An image of the job, opened where nobody has yet.
+
+        Raises:
+            RasterError: if it, or its cloud mask, cannot be opened.
+        """
+        if position not in self._images:
+            indexed = self._spec.images[position]
+            info, mask = self._infos(position, indexed)
+            self._images[position] = OpenedImage(info=info, limit=_limit(indexed, info, mask))
+            while len(self._images) > MAX_KEPT_IMAGES:
+                self._images.popitem(last=False)
+        self._images.move_to_end(position)
+        return self._images[position]
+
+    def date(self, position: int) -> datetime.date | None:
+        """The date of an image: the config's, the catalogue's, or what a worker read in its file.
+
+        An image that no worker of this run opened is not opened for it.
+        """
+        date = self._spec.images.column("date")[position].as_py()
+        if date is None and not self._spec.images.is_opened[position]:
+            record = read_opened(self._opened_path(position)) or {}
+            date = record["info"].date if "info" in record else None
+        return date
+
+    def profile(self, position: int) -> ImageProfile:
+        """An image's profile, computed unless it is stored.
+
+        Raises:
+            RasterError: if it could not be computed.
+        """
+        if position not in self._profiles:
+            self.make_profile(position)
+            profile = load_profile(self._profile_path(position))
+            self._profiles[position] = profile
+            while len(self._profiles) > MAX_KEPT_PROFILES:
+                self._profiles.popitem(last=False)
+        self._profiles.move_to_end(position)
+        return self._profiles[position]
+
+    def make_profile(self, position: int) -> None:
+        """Compute and store an image's profile unless it is stored.
+
+        Raises:
+            RasterError: if the image cannot be read.
+        """
+        path = self._profile_path(position)
+        if not path.exists():
+            info = self.image(position).info
+            profile = profile_image(info, self._spec.config.raster, self.reader)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_profile(profile, path)
+
+    def _profile_path(self, position: int) -> Place:
+        """Named by the image's version and what the profile is made with."""
+        version = self.image(position).info.version
+        facts = [version, dataclasses.asdict(self._spec.config.raster)]
+        text = json.dumps(facts, sort_keys=True, default=str)
+        return self._store.profile_path(hashlib.sha256(text.encode()).hexdigest()[:32])
+
+    def _infos(self, position: int, indexed: IndexedImage) -> tuple[ImageInfo, ImageInfo | None]:
+        if indexed.info is not None and indexed.cloud_mask is None:
+            return indexed.info, None
+        path = self._opened_path(position)
+        record = read_opened(path)
+        if record is not None and "info" in record:
+            return record["info"], record["mask"]
+        try:
+            info = indexed.info or self._open(indexed)
+            mask = _open_mask(indexed.cloud_mask) if indexed.cloud_mask else None
+        except EveryroofError as error:
+            _write_opened(path, {"reason": str(error)})
+            raise
+        found = {"info": info.to_dict(), "mask": mask and mask.to_dict()}
+        _write_opened(path, found)
+        return info, mask
+
+    def _opened_path(self, position: int) -> Place:
+        return opened_folder(self._spec, self._store) / f"{position // 1000}/{position}.json"
+
+    def _open(self, indexed: IndexedImage) -> ImageInfo:
+        return open_image(
+            indexed.path,
+            image_id=indexed.image_id,
+            date=indexed.date,
+            bands=self._spec.config.raster.bands,
+            num_bands=len(self._spec.bundle.bands),
+        )
+
+
+def _limit(indexed: IndexedImage, info: ImageInfo, mask: ImageInfo | None) -> ImageLimit:
+    outline: shapely.Polygon | None = indexed.outline
+    if indexed.info is not None or _holds(indexed.outline, info):
+        outline = None
+    source = indexed.cloud_mask
+    cloud_mask = CloudMask(info=mask, values=source.values) if mask and source else None
+    return ImageLimit(outline=outline, cloud_mask=cloud_mask)
+
+
+def _holds(outline: shapely.Polygon, info: ImageInfo) -> bool:
+    """Whether the image lies within what its catalogue states, as it should."""
+    measured = shapely.Polygon(info.footprint)
+    turn = 360.0 * round((outline.centroid.x - measured.centroid.x) / 360.0)
+    moved = shapely.transform(measured, lambda c: c + [turn, 0.0])
+    return bool(shapely.covers(shapely.buffer(outline, MEASURED_SLACK_DEG), moved))
+
+
+def _open_mask(source: MaskSource) -> ImageInfo:
+    try:
+        return open_image(source.path, bands=(source.band,), num_bands=1)
+    except RasterError as error:
+        raise RasterError(f"cloud mask: {error}") from error
+
+
+def opened_folder(spec: JobSpec, store: TileStore) -> Place:
+    """Folder of what this run found when it opened images."""
+    return store.root / "work" / spec.run_token / "opened"
+
+
+def read_opened(path: Place) -> dict[str, Any] | None:
+    """What a run found: {"info", "mask"} or {"reason"}; None where it was not opened."""
+    try:
+        record: dict[str, Any] = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    for name in ("info", "mask"):
+        if record.get(name) is not None:
+            record[name] = ImageInfo.from_dict(record[name])
+    return record
+
+
+def all_opened(spec: JobSpec) -> Iterator[tuple[int, dict[str, Any]]]:
+    """What this run found of every image that it opened: (position, record), by position."""
+    folder = opened_folder(spec, TileStore(spec.store_path))
+    found: list[Place] = []
+    if isinstance(folder, Path):
+        found += folder.glob("*/*.json")
+    else:
+        found += (path for path, _ in folder.walk())
+    for path in sorted(found, key=lambda path: int(path.stem)):
+        record = read_opened(path)
+        if record is not None:
+            yield int(path.stem), record
+
+
+def _write_opened(path: Place, record: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(record, sort_keys=True))

@@ -1,0 +1,360 @@
+"""Images of a STAC catalogue: items from files, walked catalogues, APIs and stac-geoparquet.
+
+Only plain facts of each item are looked at (id, outline, date, the asset's href, a few properties),
+as dictionaries, so that a hundred thousand items pass in seconds and none is kept.
+"""
+
+import datetime
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import shapely
+
+from geo.gdal import is_remote
+from pipeline.image_index import FailedImage
+from pipeline.image_sources import CatalogueError, CloudMaskConfig, StacConfig
+from pipeline.listed_images import ListedImage, Listing, mask_of, resolve_path, within_dates
+
+Item = dict[str, Any]
+Bounds = tuple[float, float, float, float]
+ITEMS_PER_PAGE = 500
+TIMEOUT_S = (20.0, 120.0)
+"""Seconds to connect, and to wait for each answer."""
+NUM_RETRIES = 3
+_NODATA_KEYS = ("s2:nodata_pixel_percentage", "nodata_percent")
+_PARQUET_COLUMNS = (
+    "id",
+    "collection",
+    "geometry",
+    "bbox",
+    "datetime",
+    "start_datetime",
+    "end_datetime",
+    "assets",
+    "proj:shape",
+    "eo:cloud_cover",
+    *_NODATA_KEYS,
+)
+
+
+def list_stac(config: StacConfig, bounds: Bounds | None) -> Listing:
+    """Images of a STAC catalogue, in its order; an item that comes twice counts once.
+
+    Args:
+        config: the catalogue and the limits.
+        bounds: (west, south, east, north) of the area of interest in degrees, for APIs; None: all.
+
+    Raises:
+        CatalogueError: if it cannot be read, or no item passes the limits.
+    """
+    listing, seen, num_items = Listing(), set(), 0
+    for item, base in stac_items(config, bounds):
+        key = (item.get("collection"), item["id"])
+        if key in seen:
+            continue
+        seen.add(key)
+        num_items += 1
+        if _passes(item, config):
+            try:
+                listing.images.append(_listed(item, base, config))
+            except CatalogueError as error:
+                listing.failed.append(FailedImage(path=f"{base}#{item['id']}", reason=str(error)))
+    if not listing.images and not listing.failed:
+        raise CatalogueError(_nothing_left(config, num_items, bounds))
+    return listing
+
+
+def _nothing_left(config: StacConfig, num_items: int, bounds: Bounds | None) -> str:
+    limits = [
+        f"{name} = {value}"
+        for name, value in (
+            ("dates", [str(date) if date else None for date in config.dates]),
+            ("collections", list(config.collections)),
+            ("max_cloud_percent", config.max_cloud_percent),
+            ("max_nodata_percent", config.max_nodata_percent),
+        )
+        if value not in (None, [], [None, None])
+    ]
+    if bounds is not None:
+        limits.append("the area " + ", ".join(f"{value:.4f}" for value in bounds))
+    within = f" within {'; '.join(limits)}" if limits else ""
+    return f"{config.stac}: none of {num_items} items can be used{within}; widen the limits"
+
+
+def stac_items(config: StacConfig, bounds: Bounds | None) -> Iterator[tuple[Item, str]]:
+    """Items as dictionaries, each with the place that its relative hrefs are taken from.
+
+    Raises:
+        CatalogueError: if the catalogue cannot be read.
+    """
+    if config.stac.endswith((".parquet", ".geoparquet")):
+        yield from _parquet_items(config)
+        return
+    url = config.stac.rstrip("/")
+    if url.endswith("/search"):
+        yield from _api_items(config, url.removesuffix("/search"), bounds)
+        return
+    document = _read_json(config.stac)
+    kind = document.get("type")
+    if kind == "Feature":
+        yield document, _self_href(document, config.stac)
+    elif kind == "FeatureCollection":
+        for item in document.get("features", ()):
+            yield item, _self_href(item, config.stac)
+    elif kind in ("Catalog", "Collection"):
+        if _is_api(document):
+            yield from _api_items(config, config.stac, bounds)
+        else:
+            yield from _walked_items(config)
+    else:
+        raise CatalogueError(
+            f"{config.stac} is no STAC item, ItemCollection, collection or catalogue: its type is "
+            f"{kind!r}"
+        )
+
+
+def _is_api(document: dict[str, Any]) -> bool:
+    links = document.get("links", ())
+    return any(link.get("rel") == "search" for link in links) and "conformsTo" in document
+
+
+def _self_href(item: Item, place: str) -> str:
+    """The item's own link, which its hrefs are relative to; else the file that holds it."""
+    for link in item.get("links", ()):
+        if link.get("rel") == "self" and "://" in str(link.get("href")):
+            # A file here may hold items of the network, but not the other way round.
+            if is_remote(place) and not is_remote(link["href"]):
+                break
+            return str(link["href"])
+    return place
+
+
+def _session_io() -> Any:
+    """Pystac's reader with retries and time limits."""
+    from pystac_client.stac_api_io import StacApiIO
+    from urllib3 import Retry
+
+    retry = Retry(
+        total=NUM_RETRIES,
+        backoff_factor=0.5,
+        status_forcelist=[429, 500, 502, 503, 504],
+        allowed_methods=None,
+        raise_on_status=False,
+    )
+    return StacApiIO(max_retries=retry, timeout=TIMEOUT_S)
+
+
+def _read_json(place: str) -> dict[str, Any]:
+    try:
+        if is_remote(place):
+            text = _session_io().read_text(place)
+        else:
+            with open(place, encoding="utf-8") as file:
+                text = file.read()
+        document = json.loads(text)
+    except Exception as error:
+        raise CatalogueError(f"{place}: cannot read the STAC catalogue: {_short(error)}") from error
+    if not isinstance(document, dict):
+        raise CatalogueError(f"{place} is no STAC catalogue: expected a JSON object")
+    return document
+
+
+def _short(error: BaseException) -> str:
+    status = getattr(error, "status_code", None)
+    text = " ".join(str(error).split())[:300] or type(error).__name__
+    return f"HTTP status {status}: {text}" if status else text
+
+
+def _walked_items(config: StacConfig) -> Iterator[tuple[Item, str]]:
+    """Items below a catalogue, depth first; documents are read one after the other."""
+    waiting, known = [config.stac], {config.stac}
+    while waiting:
+        place = waiting.pop()
+        document = _read_json(place)
+        if document.get("type") == "Feature":
+            yield document, place
+            continue
+        name = document.get("id")
+        is_collection = document.get("type") == "Collection"
+        if is_collection and config.collections and name not in config.collections:
+            continue
+        links = document.get("links", ())
+        hrefs = [link["href"] for link in links if link.get("rel") in ("item", "child")]
+        found = [resolve_path(str(href), place) for href in hrefs]
+        if not found and any(link.get("rel") == "items" for link in links):
+            raise CatalogueError(
+                f"{place} is a collection of an API; name the API's root and collections: [{name}]"
+            )
+        fresh = [href for href in dict.fromkeys(found) if href not in known]
+        known.update(fresh)
+        waiting.extend(reversed(fresh))
+
+
+def _api_items(config: StacConfig, root: str, bounds: Bounds | None) -> Iterator[tuple[Item, str]]:
+    """Items of an API search (POST, page by page)."""
+    from pystac_client import Client
+
+    first, last = config.dates
+    days = f"{_instant(first, '00:00:00')}/{_instant(last, '23:59:59')}"
+    try:
+        client = Client.open(root, stac_io=_session_io())
+        search = client.search(
+            collections=list(config.collections) or None,
+            bbox=list(bounds) if bounds else None,
+            datetime=days if first or last else None,
+            limit=ITEMS_PER_PAGE,
+        )
+        for item in search.items_as_dicts():
+            yield item, _self_href(item, root)
+    except CatalogueError:
+        raise
+    except Exception as error:
+        raise CatalogueError(f"{config.stac}: the STAC API failed: {_short(error)}") from error
+
+
+def _instant(date: datetime.date | None, time: str) -> str:
+    return f"{date.isoformat()}T{time}Z" if date else ".."
+
+
+def _parquet_items(config: StacConfig) -> Iterator[tuple[Item, str]]:
+    """Items of a stac-geoparquet file (https://github.com/radiantearth/stac-geoparquet-spec)."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        file = pq.ParquetFile(config.stac)
+        names = set(file.schema_arrow.names)
+        if not {"id", "geometry", "assets"} <= names:
+            raise CatalogueError(
+                f"{config.stac} is no stac-geoparquet file: expected columns id, geometry and "
+                f"assets; it has {', '.join(sorted(names))}"
+            )
+        columns = [name for name in _PARQUET_COLUMNS if name in names]
+        for batch in file.iter_batches(batch_size=4096, columns=columns):
+            for row in batch.to_pylist():
+                yield _item_of_row(row), config.stac
+    except (OSError, pa.ArrowException) as error:
+        raise CatalogueError(
+            f"{config.stac}: cannot read the catalogue: {_short(error)}"
+        ) from error
+
+
+def _item_of_row(row: dict[str, Any]) -> Item:
+    geometry, bbox = row.pop("geometry"), row.pop("bbox", None)
+    assets = {name: asset for name, asset in row.pop("assets").items() if asset is not None}
+    item: Item = {"id": row.pop("id"), "collection": row.pop("collection", None)}
+    if isinstance(bbox, dict):
+        bbox = [bbox[name] for name in ("xmin", "ymin", "xmax", "ymax")]
+    outline = shapely.from_wkb(geometry) if isinstance(geometry, bytes) else None
+    return {**item, "geometry": outline, "bbox": bbox, "assets": assets, "properties": row}
+
+
+def _passes(item: Item, config: StacConfig) -> bool:
+    properties = item.get("properties", {})
+    if config.collections and item.get("collection") not in (None, *config.collections):
+        return False
+    begin, end = item_days(properties)
+    if not (
+        within_dates(end, (config.dates[0], None)) and within_dates(begin, (None, config.dates[1]))
+    ):
+        return False
+    cloud = properties.get("eo:cloud_cover")
+    nodata = next((v for k in _NODATA_KEYS if (v := properties.get(k)) is not None), None)
+    limits = ((cloud, config.max_cloud_percent), (nodata, config.max_nodata_percent))
+    return all(value is None or limit is None or float(value) <= limit for value, limit in limits)
+
+
+def item_days(
+    properties: dict[str, Any],
+) -> tuple[datetime.date | None, datetime.date | None]:
+    """First and last day (UTC) of an item; the last one is what the image is dated by."""
+    moment = _day(properties.get("datetime"))
+    if moment is not None:
+        return moment, moment
+    return _day(properties.get("start_datetime")), _day(properties.get("end_datetime"))
+
+
+def _day(value: Any) -> datetime.date | None:
+    if value is None:
+        return None
+    moment = value if isinstance(value, datetime.datetime) else None
+    if moment is None:
+        try:
+            moment = datetime.datetime.fromisoformat(str(value))
+        except ValueError:
+            raise CatalogueError(f"{value!r} is no date and time; expected RFC 3339") from None
+    return moment.astimezone(datetime.UTC).date() if moment.tzinfo else moment.date()
+
+
+def _listed(item: Item, base: str, config: StacConfig) -> ListedImage:
+    name = choose_asset(item, config.asset)
+    asset = item["assets"][name]
+    path = resolve_path(str(asset["href"]), base)
+    shape = asset.get("proj:shape") or item.get("properties", {}).get("proj:shape")
+    return ListedImage(
+        path=path,
+        image_id=str(item["id"]),
+        date=item_days(item.get("properties", {}))[1],
+        outline=_outline(item),
+        num_px=int(shape[0]) * int(shape[1]) if shape else 0,
+        cloud_mask=_cloud_mask(item, base, config.cloud_mask, path),
+    )
+
+
+def choose_asset(item: Item, wanted: str | None) -> str:
+    """The key of the asset to read: by key, else by a role that only one asset has.
+
+    Raises:
+        CatalogueError: if there is no such asset, or more than one; lists what the item has.
+    """
+    assets = item.get("assets") or {}
+    if wanted is not None and wanted in assets:
+        return wanted
+    for name in [wanted] if wanted is not None else ["visual", "data"]:
+        if name in assets:
+            return name
+        having = [key for key, asset in assets.items() if name in (asset.get("roles") or ())]
+        if len(having) == 1:
+            return having[0]
+    if wanted is None and len(assets) == 1:
+        return next(iter(assets))
+    told = ", ".join(
+        f"{key} ({'/'.join(a.get('roles') or ['no role'])})" for key, a in assets.items()
+    )
+    problem = (
+        f"no asset {wanted!r}, by key or by role" if wanted else "no asset to choose by itself"
+    )
+    raise CatalogueError(
+        f"item {item.get('id')}: {problem}; it has {told or 'none'}. Name one of them with `asset`"
+    )
+
+
+def _cloud_mask(item: Item, base: str, config: CloudMaskConfig | None, path: str) -> Any:
+    if config is None or config.asset is None:
+        return mask_of(config, path)
+    asset = (item.get("assets") or {}).get(config.asset)
+    if asset is None:
+        raise CatalogueError(
+            f"item {item.get('id')}: no asset {config.asset!r} for the cloud mask; it has "
+            f"{', '.join(item.get('assets') or {}) or 'none'}"
+        )
+    return mask_of(config, path, resolve_path(str(asset["href"]), base))
+
+
+def _outline(item: Item) -> Any:
+    geometry, bbox = item.get("geometry"), item.get("bbox")
+    if isinstance(geometry, shapely.Geometry):
+        return geometry
+    try:
+        if geometry is not None:
+            return shapely.from_geojson(json.dumps(geometry))
+        if bbox is None:
+            return shapely.Polygon()
+        # Six numbers have heights in the third and sixth place.
+        west, south, east, north = (bbox[i] for i in ((0, 1, 3, 4) if len(bbox) == 6 else range(4)))
+        return shapely.box(west, south, east + 360.0 if east < west else east, north)
+    except (shapely.GEOSException, TypeError, ValueError, IndexError) as error:
+        raise CatalogueError(
+            f"item {item.get('id')}: its outline cannot be read: {_short(error)}"
+        ) from error
