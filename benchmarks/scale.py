@@ -28,8 +28,12 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 sys.path.insert(0, str(ROOT))
 
-from drawn_land import Land
-from simulated_runs import IMAGE_STEP_DEG, make_simulated_spec, run_simulated
+from drawn_land import Land  # noqa: E402 (after the path is set)
+from simulated_runs import (  # noqa: E402
+    IMAGE_STEP_DEG,
+    make_simulated_spec,
+    run_simulated,
+)
 
 CORNER = (30.0, 0.0)
 COLUMNS = (

@@ -72,11 +72,13 @@ class Land:
         decay_km: how far from its middle a town is 2.7 times thinner; the whole land then holds
             about 18 * decay_km ** 2 buildings a square kilometre.
         hall_share: share of the blocks that hold a hall instead of houses.
+        hall_m: greatest length of a hall in metres, at most 200.
     """
 
     seed: int = 0
     decay_km: float = 2.5
     hall_share: float = 0.003
+    hall_m: float = 200.0
 
     def buildings_within(
         self, west: float, south: float, east: float, north: float, margin_deg: float = 0.0
@@ -132,7 +134,8 @@ class Land:
         if size == 1:
             length, depth = 5.0 + 6.0 * _fraction(hashed, 0), 4.0 + 4.0 * _fraction(hashed, 1)
         else:
-            length, depth = 60 + 140 * _fraction(hashed, 0), 30 + 90 * _fraction(hashed, 1)
+            length = self.hall_m * (0.3 + 0.7 * _fraction(hashed, 0))
+            depth = self.hall_m * (0.15 + 0.45 * _fraction(hashed, 1))
         angle = np.pi * _fraction(hashed, 2)
         lat_m = METRES_PER_DEGREE * size / SITES_PER_DEGREE
         lon_m = lat_m * np.cos(np.radians((row + 0.5) * size / SITES_PER_DEGREE))

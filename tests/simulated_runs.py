@@ -26,10 +26,12 @@ from model.colour_bundle import save_colour_bundle
 from pipeline.config import parse_config
 from pipeline.cover import Cover
 from pipeline.detect import DetectBuildings, Detection, Stopwatch, TileDetector, _DetectDoFn
+from pipeline.image_index import FailedImage, ImageIndex, IndexedImage
+from pipeline.image_shelf import ImageShelf
 from pipeline.output_folder import prepare_output
 from pipeline.spec import JobSpec
 from pipeline.tile_store import TileResult, TileStore
-from pipeline.tile_work import ProfileShelf, TileTask, make_task
+from pipeline.tile_work import TileTask, make_task
 
 IMAGE_STEP_DEG = SITES_PER_TOWN / SITES_PER_DEGREE
 """Width and height of an image: that of a town, 33 km."""
@@ -56,9 +58,6 @@ class _SimulateDoFn(_DetectDoFn):
     def setup(self) -> None:
         self._detector = SimulatedDetector(self._spec, self._land)
 
-    def teardown(self) -> None:
-        pass
-
 
 class SimulatedDetector(TileDetector):
     """Finds what stands on a tile's ground, without looking."""
@@ -66,11 +65,13 @@ class SimulatedDetector(TileDetector):
     def __init__(self, spec: JobSpec, land: Land) -> None:
         self.spec, self.land = spec, land
         self.cover, self.store = Cover(spec), TileStore(spec.store_path)
+        self.shelf = ImageShelf(spec, self.store)
         self._journal = self.store.journal(spec.run_token)
         self._journal.write("model", seconds=0.0, fingerprint={"simulated": repr(land)})
 
     def start(self, tile: Tile, *, is_isolated: bool = False) -> Iterator[Detection]:
-        task = make_task(self.spec, self.cover, {"simulated": repr(self.land)}, tile)
+        fingerprint = {"simulated": repr(self.land)}
+        task = make_task(self.spec, self.cover, self.shelf, fingerprint, tile)
         if self.store.has_tile(task.tile_hash):
             yield self._finished(task, self.store.load_tile(task.tile_hash), None)
             return
@@ -86,10 +87,13 @@ class SimulatedDetector(TileDetector):
     def finish(self) -> Iterator[Detection]:
         return iter(())
 
+    def close(self) -> None:
+        self.shelf.close()
+
     def _find(self, task: TileTask) -> TileResult:
         if not task.images or not task.cores.any():
             return TileResult(status="nodata", whole=Instances.empty(), pieces=Pieces.empty())
-        places = (self.spec.images[index].image_id.split("_") for index in task.images)
+        places = (image.info.image_id.split("_") for image in task.opened)
         instances = land_instances(
             self.land,
             task.tile.grid,
@@ -105,7 +109,7 @@ class SimulatedDetector(TileDetector):
             status="ok" if len(instances) else "empty",
             whole=level.whole,
             pieces=level.open,
-            image_versions=tuple(self.spec.images[index].version for index in task.images),
+            image_versions=tuple(image.info.version for image in task.opened),
             num_pixels_valid=num_cores * self.spec.core_px**2,
             num_windows=num_cores,
             oversize=tuple(tuple(int(v) for v in row) for row in level.oversize.bounds),
@@ -113,7 +117,12 @@ class SimulatedDetector(TileDetector):
 
 
 def make_simulated_spec(
-    folder: Path, area: shapely.Geometry, *, core_px: int = 1024, **options: Any
+    folder: Path,
+    area: shapely.Geometry,
+    *,
+    core_px: int = 1024,
+    failed: Iterable[FailedImage] = (),
+    **options: Any,
 ) -> JobSpec:
     """A job over an area (degrees; beyond 180 across the antimeridian), without any image file.
 
@@ -121,24 +130,31 @@ def make_simulated_spec(
         folder: where the bundle and the output lie.
         area: the area of interest: what has its centroid in it comes out.
         core_px: pixels per side of a core.
+        failed: images that could not be used.
         options: sections of the run's config.
     """
     folder.mkdir(parents=True, exist_ok=True)
     bundle = save_colour_bundle(
         folder / "facts.safetensors", gsd_m=0.5, window_px=core_px, erosion_px=1
     )
-    images = tuple(_lattice_images(area))
+    images = list(_lattice_images(area))
     data = {"model": str(bundle), "output": str(folder / "out")}
     names = [image.path for image in images]
     return JobSpec(
         config=parse_config({**data, **options, "images": names}, source="simulation"),
-        images=images,
-        failed_images=(),
+        images=ImageIndex.of(map(IndexedImage.of_opened, images), failed),
         bundle=read_meta(str(bundle)),
         bundle_sha256="0" * 64,
-        aoi_wkb=bytes(shapely.to_wkb(area)),
+        aoi_wkb=bytes(shapely.to_wkb(_split_at_antimeridian(area))),
         run_token=uuid.uuid4().hex[:12],
     )
+
+
+def _split_at_antimeridian(area: shapely.Geometry) -> shapely.Geometry:
+    """The area with longitudes in [-180, 180], as files have them."""
+    world = shapely.box(-180, -90, 180, 90)
+    turned = [shapely.transform(area, lambda c, s=s: c + [s, 0]) for s in (-360.0, 0.0, 360.0)]
+    return shapely.union_all([shapely.intersection(part, world) for part in turned])
 
 
 def _lattice_images(area: shapely.Geometry) -> Iterable[ImageInfo]:
@@ -190,9 +206,9 @@ def run_simulated(spec: JobSpec, *, land: Land | None = None, workers: int = 1) 
 
     prepare_output(spec, fresh=False)
     store = TileStore(spec.store_path)
-    shelf = ProfileShelf(spec, store)
+    shelf = ImageShelf(spec, store)
     for number, image in enumerate(spec.images):
-        path = shelf.path(number)
+        path = shelf._profile_path(number)
         path.parent.mkdir(parents=True, exist_ok=True)
         save_profile(ImageProfile(version=image.version, fill=None, scaling=None), path)
     store.journal(spec.run_token).write("started", seconds=0.0, begin=time.time())

@@ -1,7 +1,5 @@
 """The ledger's parts make the same file as all rows at once."""
 
-import dataclasses
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,18 +10,19 @@ from simulated_runs import make_simulated_spec
 from geo.geoparquet import WriteConfig, write_ordered, write_shard
 from pipeline import ledger
 from pipeline.failures import TileNote, TileRecord
+from pipeline.image_index import FailedImage
 from pipeline.ledger import LEDGER_SCHEMA, join_ledger, part_of, write_part
-from pipeline.spec import FailedImage
 
 STATUSES = ("ok", "empty", "nodata", "failed")
 
 
 @pytest.fixture(scope="module")
 def spec(tmp_path_factory):
-    spec = make_simulated_spec(tmp_path_factory.mktemp("job"), shapely.box(30, 0, 30.3, 0.3))
+    failed = [FailedImage(path="gone.tif", reason="gone.tif: no such file")]
+    area = shapely.box(30, 0, 30.3, 0.3)
+    spec = make_simulated_spec(tmp_path_factory.mktemp("job"), area, failed=failed)
     spec.out_path.mkdir()
-    failed = (FailedImage(path="gone.tif", reason="gone.tif: no such file"),)
-    return dataclasses.replace(spec, failed_images=failed)
+    return spec
 
 
 def _records(num, seed):
