@@ -139,8 +139,51 @@ def plan_shards(cells: UInt64Array, counts: Int64Array, max_rows: int) -> list[S
     ]
 
 
+class ShardPlan:
+    """Shards in an order that places can be looked up in; made once, asked for every table.
+
+    Attributes:
+        shards: disjoint shards, in any order.
+    """
+
+    def __init__(self, shards: Sequence[Shard]) -> None:
+        self.shards = tuple(shards)
+        cells = np.array([shard.cell for shard in shards], np.uint64)
+        self._order = np.argsort(cells)
+        reach = _lowest_bit(cells[self._order]) - _ONE
+        self._first, self._last = cells[self._order] - reach, cells[self._order] + reach
+
+    def __len__(self) -> int:
+        return len(self.shards)
+
+    def assign(self, leaf_cells: UInt64Array) -> Int64Array:
+        """The shard that each row belongs to.
+
+        Args:
+            leaf_cells: S2 cell of each row, uint64, inside one of the shards' cells.
+
+        Returns:
+            Index into `shards` per row, int64.
+
+        Raises:
+            DatasetError: if a row lies in none of the shards: the plan was made from other rows.
+        """
+        leaf_cells = np.asarray(leaf_cells, np.uint64)
+        index = np.searchsorted(self._first, leaf_cells, side="right") - 1
+        is_inside = index >= 0
+        is_inside[is_inside] = leaf_cells[is_inside] <= self._last[index[is_inside]]
+        if not is_inside.all():
+            cell = int(leaf_cells[np.argmin(is_inside)])
+            raise DatasetError(
+                f"{np.count_nonzero(~is_inside)} rows, one in S2 cell {cell_token(cell)}, lie in "
+                f"none of the {len(self)} planned shards; plan the shards from the counts of all "
+                "rows"
+            )
+        return np.asarray(self._order[index], np.int64)
+
+
 def assign_shards(leaf_cells: UInt64Array, shards: Sequence[Shard]) -> Int64Array:
-    """The shard that each row belongs to.
+    """The shard that each row belongs to, as `ShardPlan.assign` says; for a plan that is used once.
 
     Args:
         leaf_cells: S2 cell of each row, uint64, inside one of the shards' cells.
@@ -150,23 +193,9 @@ def assign_shards(leaf_cells: UInt64Array, shards: Sequence[Shard]) -> Int64Arra
         Index into `shards` per row, int64.
 
     Raises:
-        DatasetError: if a row lies in none of the shards: the plan was made from other rows.
+        DatasetError: if a row lies in none of the shards.
     """
-    leaf_cells = np.asarray(leaf_cells, np.uint64)
-    shard_cells = np.array([shard.cell for shard in shards], np.uint64)
-    order = np.argsort(shard_cells)
-    reach = _lowest_bit(shard_cells[order]) - _ONE
-    first, last = shard_cells[order] - reach, shard_cells[order] + reach
-    index = np.searchsorted(first, leaf_cells, side="right") - 1
-    is_inside = index >= 0
-    is_inside[is_inside] = leaf_cells[is_inside] <= last[index[is_inside]]
-    if not is_inside.all():
-        cell = int(leaf_cells[np.argmin(is_inside)])
-        raise DatasetError(
-            f"{np.count_nonzero(~is_inside)} rows, one in S2 cell {cell_token(cell)}, lie in none "
-            f"of the {len(shards)} planned shards; plan the shards from the counts of all rows"
-        )
-    return np.asarray(order[index], np.int64)
+    return ShardPlan(shards).assign(leaf_cells)
 
 
 def _split_ranges(

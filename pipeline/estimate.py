@@ -25,14 +25,16 @@ OVERHEAD = 1.25
 READ_MPX_PER_S = 28.0
 """Pixels that one core reads, decodes and warps: measured on a JPEG COG (Banepa) at 0.3 m."""
 TILE_CORE_S = 0.02
-BUILDING_CORE_S = 60e-6
-"""Core seconds behind the network, by tile and by building (benchmarks/scale.py)."""
-BYTES_PER_FOOTPRINT = 65
-"""Measured on drawn towns (benchmarks/geoparquet.py)."""
+BUILDING_CORE_S = 40e-6
+"""Core seconds behind the network, by tile and by building: benchmarks/scale.py measures 85 for a
+million buildings on 2,150 tiles; how it splits between the two is estimated."""
+BYTES_PER_FOOTPRINT = 88
+"""Measured on 21 million drawn buildings of all densities (benchmarks/scale.py); 57 in a dense town
+alone (benchmarks/geoparquet.py)."""
 STORE_BYTES_PER_TILE = 3000
 STORE_BYTES_PER_FOOTPRINT = 460
 """Tile store and tables of later stages, at most (benchmarks/scale.py)."""
-SHARD_FILL = 0.3
+SHARD_FILL = 0.4
 """Rows of a shard on average as a share of the most (benchmarks/scale.py)."""
 FOOTPRINTS_PER_KM2 = (50, 5000)
 """From scattered farms to a dense city; the size of the output depends on little else."""

@@ -30,6 +30,8 @@ from pipeline.tile_store import TileStore
 from pipeline.write import WrittenShard
 
 MANIFEST_NAME = "manifest.json"
+TILES_OF_A_LARGE_JOB = 10_000
+"""Tiles from which the tables of later stages are removed by all workers."""
 
 
 class PublishDataset(beam.PTransform):
@@ -47,22 +49,35 @@ class PublishDataset(beam.PTransform):
 
     def expand(self, root: Any) -> Any:
         """Wire the transform."""
-        return (
+        published = (
             root
             | "Once" >> beam.Create([None])
             | "Publish"
-            >> beam.Map(
+            >> beam.FlatMap(
                 _publish,
                 self._spec,
                 shards=beam.pvalue.AsList(self._shards),
                 ledger=beam.pvalue.AsList(self._ledger),
             )
         )
+        # Two files a tile to remove, a millisecond each: more than one worker's work for a country.
+        return (
+            published
+            | "SpreadFolders" >> beam.Reshuffle()
+            | "RemoveFolder" >> beam.Map(remove_tree)
+            | "AllRemoved" >> beam.combiners.Count.Globally()
+            | "RemoveRest" >> beam.Map(lambda _, spec: _remove_rest(spec), self._spec)
+        )
+
+
+def _remove_rest(spec: JobSpec) -> None:
+    remove_tree(spec.store_path / "work")
 
 
 def _publish(
     _: None, spec: JobSpec, shards: Sequence[WrittenShard], ledger: Sequence[LedgerSummary]
-) -> None:
+) -> list[Place]:
+    """Write what makes a dataset; folders of a large job that others may remove side by side."""
     begin = time.perf_counter()
     store = TileStore(spec.store_path)
     shards = sorted(shards, key=lambda shard: shard.token)
@@ -75,10 +90,11 @@ def _publish(
     _write_json(spec.out_path / "run.json", facts)
     data = manifest(spec, shards, summary, write_images(spec), totals)
     _write_json(spec.out_path / MANIFEST_NAME, {**data, "stac": stac})
-    remove_tree(spec.store_path / "work")
     journal = store.journal(spec.run_token)
     note_element(journal, "PublishDataset", begin)
     journal.flush()
+    is_large = summary.num_tiles >= TILES_OF_A_LARGE_JOB
+    return store.work_folders(spec.run_hash) if is_large else []
 
 
 def _empty_ledger(spec: JobSpec) -> LedgerSummary:

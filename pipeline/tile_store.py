@@ -6,7 +6,7 @@
     attempts/HASH/N                written before the work, removed after: marks of a killed worker
     bundles/SHA256.safetensors     in a bucket: the bundle, for machines that have no copy
     journal/RUN/WORKER.jsonl       one line per finished tile, for progress and timings
-    work/RUN/STAGE/...             tables of later stages; rewritten by every run
+    work/RUN/STAGE/AB/...          tables of later stages; rewritten by every run
 
 Nothing is unpickled: tables are Arrow IPC files, records are JSON. Every file appears whole or not
 at all, so a killed run leaves nothing that could be mistaken for a result.
@@ -15,6 +15,7 @@ at all, so a killed run leaves nothing that could be mistaken for a result.
 import contextlib
 import dataclasses
 import json
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -36,6 +37,8 @@ from pipeline.attempts import AttemptMarks
 from pipeline.journal import AnyJournal, open_journal
 
 _FACTS = b"everyroof"
+_WORK_STAGES = ("open", "merged", "finished", "resolved", "ledger")
+_WORK_FOLDERS = tuple(f"{number:02x}" for number in range(256))
 
 
 class TileStoreError(EveryroofError):
@@ -98,8 +101,17 @@ class TileStore:
         return self.root / "images" / f"{key}.npz"
 
     def work_path(self, run_hash: str, stage: str, name: str) -> Place:
-        """File of a later stage."""
-        return self.root / "work" / run_hash / stage / f"{name}.arrow"
+        """File of a later stage; in one of 256 folders, since a folder of millions is slow or full.
+
+        The folder is that of the name's checksum, which any process finds again.
+        """
+        folder = _WORK_FOLDERS[zlib.crc32(name.encode()) % len(_WORK_FOLDERS)]
+        return self.root / "work" / run_hash / stage / folder / f"{name}.arrow"
+
+    def work_folders(self, run_hash: str) -> list[Place]:
+        """All folders that `work_path` names, whether they exist or not."""
+        work = self.root / "work" / run_hash
+        return [work / stage / folder for stage in _WORK_STAGES for folder in _WORK_FOLDERS]
 
     def bundle_path(self, sha256: str) -> Place:
         """File of a bundle that workers of other machines fetch."""

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from geo.footprints import FOOTPRINT_SCHEMA
 from geo.geoparquet import SORT_COLUMN, write_shard
-from geo.shards import Shard, assign_shards, merge_counts, plan_shards
+from geo.shards import ShardPlan, merge_counts, plan_shards
 from pipeline.counters import count, note_element
 from pipeline.finish import work_name
 from pipeline.ledger import LedgerPart, join_ledger, part_of, write_part
@@ -63,7 +63,7 @@ class WriteShards(beam.PTransform):
 
     def expand(self, resolved: Any) -> Any:
         """Wire the transform."""
-        shards = beam.pvalue.AsSingleton(
+        plan = beam.pvalue.AsSingleton(
             resolved
             | "CellCounts" >> beam.Values()
             | "SumCounts" >> beam.CombineGlobally(_SumCountsFn())
@@ -71,9 +71,9 @@ class WriteShards(beam.PTransform):
         )
         return (
             resolved
-            | "KeyByShard" >> beam.FlatMap(_key_by_shard, shards=shards)
+            | "KeyByShard" >> beam.FlatMap(_key_by_shard, plan=plan)
             | "GroupShard" >> beam.GroupByKey()
-            | "WriteShard" >> beam.ParDo(_WriteShardDoFn(self._spec), shards=shards)
+            | "WriteShard" >> beam.ParDo(_WriteShardDoFn(self._spec), plan=plan)
         )
 
 
@@ -106,16 +106,16 @@ class _SumCountsFn(beam.CombineFn):
         return merge_counts(parts)
 
 
-def _plan(counts: Counts, max_rows: int) -> list[Shard]:
+def _plan(counts: Counts, max_rows: int) -> ShardPlan:
     cells, num_rows = counts
-    return plan_shards(cells, num_rows, max_rows)
+    return ShardPlan(plan_shards(cells, num_rows, max_rows))
 
 
-def _key_by_shard(element: Any, shards: Sequence[Shard]) -> Iterable[tuple[str, bytes]]:
+def _key_by_shard(element: Any, plan: ShardPlan) -> Iterable[tuple[str, bytes]]:
     key, counts = element
     cells = np.array([cell for cell, _ in counts], np.uint64)
-    for index in np.unique(assign_shards(cells, shards)).tolist():
-        yield shards[index].token, pack_key(key)
+    for index in np.unique(plan.assign(cells)).tolist():
+        yield plan.shards[index].token, pack_key(key)
 
 
 class _WriteShardDoFn(beam.DoFn):
@@ -128,10 +128,10 @@ class _WriteShardDoFn(beam.DoFn):
         self._store = TileStore(self._spec.store_path)
         self._journal = self._store.journal(self._spec.run_token)
 
-    def process(self, element: Any, shards: Sequence[Shard]) -> Iterable[WrittenShard]:
+    def process(self, element: Any, plan: ShardPlan) -> Iterable[WrittenShard]:
         begin = time.perf_counter()
         token, keys = element
-        table = self._rows(token, sorted(map(unpack_key, keys)), shards)
+        table = self._rows(token, sorted(map(unpack_key, keys)), plan)
         path = f"footprints/s2={token}.parquet"
         (self._spec.out_path / path).parent.mkdir(parents=True, exist_ok=True)
         info = write_shard(
@@ -156,13 +156,13 @@ class _WriteShardDoFn(beam.DoFn):
     def finish_bundle(self) -> None:
         self._journal.flush()
 
-    def _rows(self, token: str, keys: Sequence[TileKey], shards: Sequence[Shard]) -> pa.Table:
-        wanted = [shard.token for shard in shards].index(token)
+    def _rows(self, token: str, keys: Sequence[TileKey], plan: ShardPlan) -> pa.Table:
+        wanted = [shard.token for shard in plan.shards].index(token)
         parts = []
         for key in keys:
             path = self._store.work_path(self._spec.run_hash, "resolved", work_name(key))
             table, _ = read_table(path)
-            mine = assign_shards(table["s2_cell"].to_numpy(), shards) == wanted
+            mine = plan.assign(table["s2_cell"].to_numpy()) == wanted
             parts.append(table if mine.all() else table.filter(pa.array(mine)))
         return pa.concat_tables(parts)
 

@@ -26,6 +26,7 @@ from running import (
 )
 from synthetic import draw_town, write_town
 
+from model.shipped import shipped_bundle_path
 from pipeline.flink_jobs import ENDED
 
 pytestmark = [
@@ -142,7 +143,7 @@ def test_real_scene_has_the_bytes_of_a_local_run(cluster, tmp_path, scene):
     config = make_config(
         tmp_path,
         [image],
-        model="shipped",
+        model=str(shipped_bundle_path()),
         grid={"gsd_m": 0.5, "tile_px": 1024},
         segment={"window_px": 512},
     )

@@ -3,6 +3,7 @@
 import os
 import pickle
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -252,10 +253,12 @@ def test_output_on_a_read_only_mount(tmp_path, town):
         subprocess.run(["umount", str(tmp_path / "mnt")], check=True)
 
 
-def test_full_disk_is_named_and_the_same_command_resumes(tmp_path):
+@pytest.mark.parametrize("full", ["output", "tile_store"])
+def test_full_disk_is_named_and_the_same_command_resumes(tmp_path, full):
     image = write_town(tmp_path / "town.tif", draw_town(1400, 1400, seed=2))
     _mount(tmp_path / "mnt", "size=200k")
-    config = make_config(tmp_path, [image], output=str(tmp_path / "mnt" / "out"))
+    places = {"output": str(tmp_path / "out"), full: str(tmp_path / "mnt" / "out")}
+    config = make_config(tmp_path, [image], **places)
     path = tmp_path / "run.yaml"
     path.write_text(yaml.safe_dump(yaml.safe_load(config.to_json())))
     try:
@@ -265,7 +268,7 @@ def test_full_disk_is_named_and_the_same_command_resumes(tmp_path):
         subprocess.run(["mount", "-o", "remount,size=100m", str(tmp_path / "mnt")], check=True)
         result = run_command("run", str(path))
         assert result.returncode == 0, result.stderr
-        assert len(footprints(tmp_path / "mnt" / "out"))
+        assert len(footprints(Path(places["output"])))
     finally:
         subprocess.run(["umount", "-l", str(tmp_path / "mnt")], check=True)
 

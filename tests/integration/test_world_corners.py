@@ -18,7 +18,9 @@ from geo.grid import METRES_PER_DEGREE, unwrap_longitude, zone_of_longitude
 from geo.pixel_window import PixelWindow
 from pipeline.cover import Cover
 from pipeline.finish import finish_instances
+from pipeline.image_shelf import ImageShelf
 from pipeline.merge import level_sizes
+from pipeline.tile_store import TileStore
 
 LAND = Land(seed=3, decay_km=40.0, hall_share=0.1, hall_m=100.0)
 """Dense wherever the tests look, with a hall in every tenth block."""
@@ -107,8 +109,9 @@ def test_outlines_are_those_of_one_piece(job):
     """Finished from one window over everything, in each building's own zone."""
     area, spec, rows = job
     compared = 0
+    shelf = ImageShelf(spec, TileStore(spec.store_path))
     for zone in (int(z) for z in np.unique(rows.index.str.slice(1, 3))):
-        table, _ = finish_instances(spec, zone, _one_piece(spec, area, zone))
+        table, _ = finish_instances(spec, shelf, zone, _one_piece(spec, area, zone))
         alone = {
             one["id"]: (one["geometry"], one["area_in_meters"], one["confidence"])
             for one in table.select(["id", "geometry", "area_in_meters", "confidence"]).to_pylist()
