@@ -9,6 +9,7 @@ is timed too, which counts every tile and window.
 """
 
 import argparse
+import dataclasses
 import json
 import pickle
 import resource
@@ -98,7 +99,7 @@ def plan_here(config_path: str) -> dict[str, float]:
     lap("read_s")
     saved = spec.images.saved(index_folder(spec.store_path))
     lap("save_s")
-    spec = type(spec)(**{**vars(spec), "images": saved})
+    spec = dataclasses.replace(spec, images=saved)
     cover = Cover(spec)
     cells = cover.plan_cells()
     lap("cells_s")

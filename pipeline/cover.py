@@ -19,6 +19,10 @@ from pipeline.zone_images import ZoneImages, metres_per_degree, zone_images
 
 TILES_PER_CELL = 16
 """Tiles per side of a planning cell."""
+INSIDE_ZONE_DEG = 2.9
+"""Tiles whose corners lie nearer to the central meridian belong to the zone, all of them."""
+INSIDE_LATITUDE_DEG = 79.0
+"""Likewise for latitudes."""
 
 
 class Cover:
@@ -30,6 +34,8 @@ class Cover:
     def __init__(self, spec: JobSpec) -> None:
         self._spec = spec
         self._zone_aoi = functools.cache(self._make_zone_aoi)
+        # Who lists tiles asks for the cores of each again.
+        self._kept_core_mask = functools.lru_cache(maxsize=TILES_PER_CELL**2)(self._core_mask)
 
     def zones(self) -> list[int]:
         """Zones that hold ground of the job, overlaps with their neighbours included."""
@@ -76,15 +82,40 @@ class Cover:
         """The cores of a tile to segment: in the zone, on an image, near the area of interest.
 
         Returns:
-            bool, shape (tile_px / core_px, tile_px / core_px).
+            bool, shape (tile_px / core_px, tile_px / core_px); not to be written to.
         """
+        return self._kept_core_mask(tile)
+
+    def _core_mask(self, tile: Tile) -> npt.NDArray[np.bool_]:
         spec, window = self._spec, tile.window
         core = spec.core_px
+        if self._is_all_ground(tile):
+            num = window.width // core
+            return np.ones((num, num), np.bool_)
         in_zone = cores_in_zone(tile.grid, window, core, spec.config.grid.max_building_m)
         rows, cols = np.indices(in_zone.shape)
         left, top = window.col_off + cols * core, window.row_off + rows * core
         boxes = shapely.box(left, top, left + core, top + core)
         return np.asarray(in_zone & self._meets_ground(tile.zone, boxes))
+
+    def _is_all_ground(self, tile: Tile) -> bool:
+        """Whether a tile lies inside its zone, one image and the area, well away from their edges.
+
+        Most tiles of a large job do; for the others every core is looked at.
+        """
+        window = tile.window
+        lon, lat = tile.grid.to_lonlat(
+            [window.col_off, window.col_end, window.col_off, window.col_end],
+            [window.row_off, window.row_off, window.row_end, window.row_end],
+        )
+        offset = np.abs(lon - tile.grid.central_meridian_deg)
+        if not (offset.max() < INSIDE_ZONE_DEG and np.abs(lat).max() < INSIDE_LATITUDE_DEG):
+            return False
+        box = shapely.box(window.col_off, window.row_off, window.col_end, window.row_end)
+        if not len(self._images(tile.zone).tree.query(box, predicate="within")):
+            return False
+        aoi = self._zone_aoi(tile.zone)
+        return aoi is None or bool(shapely.contains(aoi, box))
 
     def images_of(self, zone: int, window: PixelWindow) -> list[int]:
         """Positions of the images whose outlines meet a window, in the config's order."""

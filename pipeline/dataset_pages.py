@@ -92,6 +92,7 @@ def write_run_report(
         left_out=[FailureRow(name=n, reason=r) for n, s, r in told if s != "failed"],
         images=_image_rows(spec, by_image),
         stages=_stage_times(facts),
+        time_shares=facts["time_shares"],
         seconds=facts["wall_s"] or 0.0,
         startup_seconds=facts["startup_s"] or 0.0,
         num_pixels=facts["pixels_valid"],
@@ -194,6 +195,8 @@ def _stage_times(facts: dict[str, Any]) -> list[StageTime]:
     pixels = facts["pixels_valid"] / 1e6
     stages = []
     for name, seconds in facts["stage_s"].items():
+        if name.startswith("Detect.wait_"):
+            continue
         is_pixels = name.startswith("Detect.")
         stages.append(
             StageTime(

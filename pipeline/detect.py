@@ -79,6 +79,8 @@ class Stopwatch:
 
     Attributes:
         read_s: seconds, likewise the others.
+        wait_read_s: seconds that the network waited for this tile's pixels.
+        wait_trace_s: seconds that it waited afterwards, since earlier tiles were not traced yet.
         reads: windows read from images.
         source_bytes: bytes of their values, decoded.
         requests: requests to servers (ranges asked for at the same time count as one), the check
@@ -89,6 +91,8 @@ class Stopwatch:
     read_s: float = 0.0
     segment_s: float = 0.0
     trace_s: float = 0.0
+    wait_read_s: float = 0.0
+    wait_trace_s: float = 0.0
     reads: int = 0
     source_bytes: int = 0
     requests: int = 0
@@ -233,11 +237,13 @@ class TileDetector:
     def _segment(
         self, tile: Tile, future: "Future[_Prepared]", watch: Stopwatch
     ) -> Iterator[Detection]:
+        begin = time.perf_counter()
         try:
             prepared = future.result()
         except FAILURE_ERRORS as error:
             yield self._failed(tile, error)
             return
+        watch.wait_read_s = time.perf_counter() - begin
         task = prepared.task
         if prepared.is_stored:
             yield self._finished(task, self.store.load_tile(task.tile_hash), None)
@@ -255,9 +261,11 @@ class TileDetector:
             yield self._failed(tile, error)
             return
         # At most one tile waits behind the network: memory stays flat.
-        while len(self._tracing) > 1:
-            yield self._tracing.pop(0).result()
+        begin = time.perf_counter()
+        ended = [self._tracing.pop(0).result() for _ in range(len(self._tracing) - 1)]
+        watch.wait_trace_s = time.perf_counter() - begin
         self._tracing.append(self._tracer.submit(self._trace, task, done, watch))
+        yield from ended
 
     def _trace(self, task: TileTask, done: Any, watch: Stopwatch) -> Detection:
         try:

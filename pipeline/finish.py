@@ -23,7 +23,7 @@ from geo.instances import Instances, concat_instances
 from geo.lonlat import to_lonlat
 from geo.rim import contrast
 from geo.trace import trace_outlines
-from pipeline.counters import count
+from pipeline.counters import count, note_element
 from pipeline.image_shelf import ImageShelf
 from pipeline.merge import load_merged, with_job_images
 from pipeline.packing import pack_entry, unpack_entry
@@ -99,10 +99,10 @@ class _FinishDoFn(beam.DoFn):
         for reason, number in dropped.items():
             count(STAGE, reason.replace("_", "-"), number)
         count(STAGE, "footprints", len(table))
-        self._journal.write(
-            "stage",
-            name=STAGE,
-            seconds=time.perf_counter() - begin,
+        note_element(
+            self._journal,
+            STAGE,
+            begin,
             footprints=len(table),
             dropped=dropped,
         )

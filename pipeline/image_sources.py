@@ -134,8 +134,8 @@ class ListConfig:
 class StacConfig:
     """Items of a STAC catalogue; images are opened by the workers, when a tile needs them.
 
-    The item's id becomes the image's, its datetime the date. Items outside the area of interest are
-    left out.
+    The item's id becomes the image's (COLLECTION/ID where two collections share it), its datetime
+    the date. Items outside the area of interest are left out.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = FORBID
@@ -236,6 +236,8 @@ class TilesConfig:
                 f"tiles = {self.tiles!r} lacks {', '.join(missing)}; expected a template such as "
                 "https://host/{z}/{x}/{y}.png"
             )
+        if not self.tiles.startswith(("http://", "https://")):
+            raise ValueError(f"tiles = {self.tiles!r}; expected a URL that begins with https://")
         if self.zoom is None:
             raise ValueError("zoom is missing; name the zoom to read, such as 18")
         if not 0 <= self.zoom <= 24:

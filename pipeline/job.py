@@ -84,14 +84,17 @@ def run_job(request: JobRequest, folder: Path, begin: float) -> int:
     from pipeline.run import is_local, run_graph
 
     options = _beam_options(request)
-    if not is_local(options):
-        from pipeline.remote_job import follow_running_job
-
-        if follow_running_job(spec, options, fresh=request.fresh):
-            return _verdict(spec)
-    prepare_output(spec, fresh=request.fresh)
-    journal = TileStore(spec.store_path).journal(spec.run_token)
-    (folder / "journal").write_text(str(TileStore(spec.store_path).journal_path(spec.run_token)))
+    running = None if is_local(options) else _running_job(spec, options, fresh=request.fresh)
+    store = TileStore(spec.store_path)
+    token = running.run_token if running else spec.run_token
+    if not running:
+        prepare_output(spec, fresh=request.fresh)
+    (folder / "journal").write_text(str(store.journal_path(token)))
+    if running:
+        logger.warning("the job runs already (%s); following it", running.job.name)
+        running.follow()
+        return _verdict(spec)
+    journal = store.journal(token)
     _limit_threads(request)
     if is_local(options) and request.workers > 1:
         _end_when_worker_dies()
@@ -99,6 +102,12 @@ def run_job(request: JobRequest, folder: Path, begin: float) -> int:
     run_graph(spec, options)
     journal.flush()
     return _verdict(spec)
+
+
+def _running_job(spec: JobSpec, options: Any, *, fresh: bool) -> Any:
+    from pipeline.remote_job import find_running_job
+
+    return find_running_job(spec, options, fresh=fresh)
 
 
 def _beam_options(request: JobRequest) -> Any:

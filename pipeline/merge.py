@@ -20,7 +20,7 @@ from geo.instance_tables import (
 from geo.instances import Instances, concat_instances
 from geo.pixel_window import PixelWindow
 from geo.seams import LEVEL_FACTOR, Pieces, merge_level
-from pipeline.counters import count
+from pipeline.counters import count, note_element
 from pipeline.detect import TileRef
 from pipeline.failures import TileNote
 from pipeline.packing import pack_source, unpack_source
@@ -164,7 +164,7 @@ class _MergeDoFn(beam.DoFn):
             write_table(path, pieces_to_table(result.open))
             yield PiecesRef(key=(zone, row, col), name=name, is_tile=False)
         yield from self._notes(zone, result.oversize.first_pixels)
-        self._journal.write("stage", name=STAGE, seconds=time.perf_counter() - begin)
+        note_element(self._journal, STAGE, begin)
 
     def finish_bundle(self) -> None:
         self._journal.flush()

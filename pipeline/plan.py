@@ -9,7 +9,7 @@ import numpy as np
 
 from geo.errors import EveryroofError
 from geo.network_use import take_network_use
-from pipeline.counters import count
+from pipeline.counters import count, note_element
 from pipeline.cover import TILES_PER_CELL, Cover
 from pipeline.image_shelf import ImageShelf
 from pipeline.spec import JobSpec, TileKey
@@ -125,10 +125,10 @@ class _ProfileDoFn(beam.DoFn):
             # The tiles of this image will meet the same error and carry it to the ledger.
             count("ProfileImages", "failures")
         use = take_network_use()
-        self._journal.write(
-            "stage",
-            name="ProfileImages",
-            seconds=time.perf_counter() - begin,
+        note_element(
+            self._journal,
+            "ProfileImages",
+            begin,
             requests=use.num_requests,
             network_bytes=use.num_bytes,
         )

@@ -13,6 +13,8 @@ import apache_beam as beam
 from geo.atomic_files import write_atomically
 from geo.places import Place, remove_tree
 from geo.remote_names import redact
+from pipeline.bottleneck import time_shares
+from pipeline.counters import note_element
 from pipeline.dataset_pages import write_dataset_stac, write_run_report
 from pipeline.images_table import (
     IMAGES_NAME,
@@ -89,7 +91,7 @@ def _publish(
     data = manifest(spec, shards, summary, write_images(spec), totals)
     _write_json(spec.out_path / MANIFEST_NAME, {**data, "stac": stac})
     journal = store.journal(spec.run_token)
-    journal.write("stage", name="PublishDataset", seconds=time.perf_counter() - begin)
+    note_element(journal, "PublishDataset", begin)
     journal.flush()
     is_large = summary.num_tiles >= TILES_OF_A_LARGE_JOB
     return store.work_folders(spec.run_hash) if is_large else []
@@ -160,6 +162,7 @@ def run_facts(
 ) -> dict[str, Any]:
     """run.json: times and throughput of this run, by stage."""
     now, begin, first = time.time(), totals.begin, totals.first_tile_time
+    shares = time_shares(totals.stage_s, now - first if first else 0.0, totals.num_models)
     return {
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "wall_s": round(now - begin, 3) if begin else None,
@@ -176,5 +179,7 @@ def run_facts(
         "network_bytes": totals.network_bytes,
         "footprints": sum(shard.num_rows for shard in shards),
         "tiles_failed": ledger.num_by_status.get("failed", 0),
+        "bottleneck": next(iter(shares), None),
+        "time_shares": shares,
         "stage_s": {name: round(seconds, 3) for name, seconds in sorted(totals.stage_s.items())},
     }

@@ -4,9 +4,8 @@ A launcher that dies leaves the engine's job running. The same command then find
 and follows it to its end, so that never two jobs write one output.
 """
 
-import functools
+import dataclasses
 import hashlib
-import logging
 import signal
 import sys
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from apache_beam.options.pipeline_options import (
 from geo.errors import EveryroofError
 from pipeline.flink_jobs import (
     FlinkError,
+    FlinkJob,
     cancel_job,
     find_active_jobs,
     follow_job,
@@ -30,7 +30,6 @@ from pipeline.flink_jobs import (
 from pipeline.spec import JobSpec
 from pipeline.supervise import EXIT_INTERRUPTED
 
-logger = logging.getLogger(__name__)
 MASTERS_WITHIN = ("[local]", "[auto]")
 """Flink masters that live and die with the launcher."""
 
@@ -49,41 +48,66 @@ def output_prefix(spec: JobSpec) -> str:
     return f"everyroof-{hashlib.sha256(where.encode()).hexdigest()[:10]}-"
 
 
+def job_prefix(spec: JobSpec) -> str:
+    """How the names of all jobs of the same command begin: their output and what they compute."""
+    return f"{output_prefix(spec)}{spec.job_hash[:10]}-"
+
+
 def job_name(spec: JobSpec) -> str:
-    """The job's name on the engine: its output and what it computes."""
-    return output_prefix(spec) + spec.job_hash[:10]
+    """The job's name on the engine; it ends with the name of the journal."""
+    return job_prefix(spec) + spec.run_token
 
 
-def follow_running_job(spec: JobSpec, options: PipelineOptions, *, fresh: bool) -> bool:
-    """Follow the engine's job of an earlier, killed launcher to its end, if there is one.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunningJob:
+    """A job on a Flink cluster whose launcher is gone.
 
-    Returns:
-        Whether there was one; its result is the run's.
+    Attributes:
+        master: host and port of the JobManager.
+        job: the job there.
+    """
+
+    master: str
+    job: FlinkJob
+
+    @property
+    def run_token(self) -> str:
+        """Name of the journal that its workers write."""
+        return self.job.name.rsplit("-", 1)[1]
+
+    def follow(self) -> None:
+        """Wait for the job's end; SIGTERM stops it.
+
+        Raises:
+            RemoteJobError: if it does not end well.
+        """
+        signal.signal(signal.SIGTERM, _Canceller(lambda: cancel_job(self.master, self.job)))
+        try:
+            follow_job(self.master, self.job)
+        except FlinkError as error:
+            raise RemoteJobError(str(error)) from error
+
+
+def find_running_job(spec: JobSpec, options: PipelineOptions, *, fresh: bool) -> RunningJob | None:
+    """The engine's job of an earlier, killed launcher of the same command; its result is the run's.
 
     Raises:
         OutputInUseError: if a job with other settings writes to the same output, or everything was
             to begin anew.
         FlinkError: if the cluster cannot be reached.
-        RemoteJobError: if the job failed.
     """
     master = _flink_master(options)
     if master is None:
-        return False
+        return None
     for job in find_active_jobs(master, output_prefix(spec)):
-        if fresh or job.name != job_name(spec):
+        if fresh or not job.name.startswith(job_prefix(spec)):
             raise OutputInUseError(
                 f"{spec.out_path}: the Flink job {job.name} ({job.job_id}) writes there now"
                 f"{'' if fresh else ' with other settings'}; wait for it, or stop it: flink cancel "
                 f"{job.job_id}"
             )
-        logger.warning("the job runs already (%s, %s); following it", job.name, job.job_id)
-        signal.signal(signal.SIGTERM, _Canceller(functools.partial(cancel_job, master, job)))
-        try:
-            follow_job(master, job)
-        except FlinkError as error:
-            raise RemoteJobError(str(error)) from error
-        return True
-    return False
+        return RunningJob(master=master, job=job)
+    return None
 
 
 def name_job(spec: JobSpec, options: PipelineOptions) -> None:

@@ -7,7 +7,7 @@ that holds timings.
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline import charts
+from pipeline.bottleneck import bottleneck_sentence
 from pipeline.footprint_stats import FootprintStats
 from pipeline.palette import STATUS_ORDER
 
@@ -98,6 +99,7 @@ class RunSummary:
         left_out: what was left out on purpose, such as components above `max_building_m`.
         images: the images, failed ones included.
         stages: busy time per stage, in the order of the graph.
+        time_shares: where the workers' time went (`pipeline.bottleneck`), the largest first.
         seconds: wall time of the whole run.
         startup_seconds: the part of it before the first tile was read.
         num_pixels: pixels segmented.
@@ -121,6 +123,7 @@ class RunSummary:
     left_out: Sequence[FailureRow] = ()
     images: Sequence[ImageRow] = ()
     stages: Sequence[StageTime] = ()
+    time_shares: Mapping[str, float] = field(default_factory=dict)
     seconds: float = 0.0
     startup_seconds: float = 0.0
     num_pixels: int = 0
@@ -190,7 +193,7 @@ class RunSummary:
         return (self.num_tiles - self.num_stored_tiles) / seconds if seconds > 0 else 0.0
 
     @property
-    def bottleneck(self) -> StageTime | None:
+    def busiest(self) -> StageTime | None:
         """The stage that was busy longest; None where nothing was measured."""
         busy = max(self.stages, key=lambda stage: stage.seconds, default=None)
         return busy if busy is not None and busy.seconds > 0 else None
@@ -237,7 +240,7 @@ def render_report(summary: RunSummary) -> str:
         left_out=_grouped(summary.left_out)[:MAX_FAILURE_ROWS],
         images=sorted(summary.images, key=lambda row: not row.is_failed)[:MAX_IMAGE_ROWS],
         stage_bars=_stage_bars(summary),
-        bottleneck_text=bottleneck_text(summary),
+        bottleneck_text=bottleneck_sentence(summary.time_shares),
     )
 
 
@@ -295,23 +298,13 @@ def _status_map(summary: RunSummary) -> str:
 
 
 def _stage_bars(summary: RunSummary) -> str:
-    if summary.bottleneck is None:
+    if summary.busiest is None:
         return ""
     rows = [
         (stage.name, stage.seconds, f"{charts.short_number(stage.per_second)} {stage.unit}/s")
         for stage in summary.stages
     ]
-    return charts.stage_bars(rows, summary.bottleneck.name)
-
-
-def bottleneck_text(summary: RunSummary) -> str:
-    """One sentence that names the slowest stage; empty where nothing was measured."""
-    stage = summary.bottleneck
-    if stage is None:
-        return ""
-    share = stage.seconds / sum(other.seconds for other in summary.stages)
-    rate = f"{charts.short_number(stage.per_second)} {stage.unit} per second and worker"
-    return f"The bottleneck is {stage.name}: {share:.0%} of all busy time, {rate}."
+    return charts.stage_bars(rows, summary.busiest.name)
 
 
 def _grouped(rows: Iterable[FailureRow]) -> list[_FailureGroup]:

@@ -18,7 +18,7 @@ from geo.object_path import ObjectPath
 from geo.overlap import resolve_overlaps
 from geo.places import Place
 from geo.shards import count_cells
-from pipeline.counters import count
+from pipeline.counters import count, note_element
 from pipeline.cover import Cover
 from pipeline.finish import work_name
 from pipeline.spec import JobSpec, TileKey
@@ -32,7 +32,9 @@ from pipeline.tile_store import (
 
 STAGE = "ResolveOverlaps"
 MAX_KEPT_TABLES = 32
-"""Finished tables of a bucket that a process keeps in memory."""
+"""Finished tables of a bucket that a worker keeps in memory."""
+MAX_KEPT_BOUNDS = 1 << 14
+"""Those of which it keeps the bounds, or that there is none."""
 CHAIN_LENGTH = 3
 """Largest buildings in a row that are looked at beside a zone's edge: twins decide in chains."""
 CellCounts = list[tuple[int, int]]
@@ -66,6 +68,7 @@ class _ResolveDoFn(beam.DoFn):
     def setup(self) -> None:
         self._store = TileStore(self._spec.store_path)
         self._cover = Cover(self._spec)
+        self._finished = _FinishedTables()
         self._journal = self._store.journal(self._spec.run_token)
 
     def process(self, key: TileKey, finished: int) -> Iterable[tuple[TileKey, CellCounts]]:
@@ -78,10 +81,10 @@ class _ResolveDoFn(beam.DoFn):
         count(STAGE, "dropped-twins", result.num_dropped_twins)
         count(STAGE, "dropped-small", result.num_dropped_small)
         count(STAGE, "dropped-parts", result.num_dropped_parts)
-        self._journal.write(
-            "stage",
-            name=STAGE,
-            seconds=time.perf_counter() - begin,
+        note_element(
+            self._journal,
+            STAGE,
+            begin,
             trimmed=result.num_trimmed,
             dropped={
                 "twin": result.num_dropped_twins,
@@ -124,9 +127,7 @@ class _ResolveDoFn(beam.DoFn):
             self._store.work_path(self._spec.run_hash, "finished", work_name(key)) for key in keys
         ]
         if isinstance(self._store.root, ObjectPath):
-            # One request a table; a tile's neighbours are mostly those of the tile before.
-            found = [entry for entry in map(_fetched, paths) if entry is not None]
-            return [_rows_within(t, bounds) for t, f in found if _meet(bounds, f["bounds"])]
+            return [rows for path in paths for rows in self._finished.meeting(path, bounds)]
         return [
             _rows_within(read_table(path)[0], bounds)
             for path in paths
@@ -134,13 +135,28 @@ class _ResolveDoFn(beam.DoFn):
         ]
 
 
-@functools.lru_cache(maxsize=MAX_KEPT_TABLES)
-def _fetched(path: Place) -> tuple[pa.Table, dict[str, Any]] | None:
-    """A finished table of a bucket, or None; they do not change once this stage begins."""
-    try:
-        return read_table(path)
-    except MissingTableError:
-        return None
+class _FinishedTables:
+    """Finished tables of a bucket, as one worker sees them during one run: one request for each.
+
+    They do not change once this stage begins. Bounds are kept of many, rows of the last few.
+    """
+
+    def __init__(self) -> None:
+        self._table = functools.lru_cache(maxsize=MAX_KEPT_TABLES)(read_table)
+        self._bounds = functools.lru_cache(maxsize=MAX_KEPT_BOUNDS)(self._read_bounds)
+
+    def meeting(self, path: Place, bounds: list[float]) -> list[pa.Table]:
+        """The rows of a tile's table that meet the bounds, if there are any."""
+        found = self._bounds(path)
+        if found is None or not _meet(bounds, found):
+            return []
+        return [_rows_within(self._table(path)[0], bounds)]
+
+    def _read_bounds(self, path: Place) -> list[float] | None:
+        try:
+            return list(self._table(path)[1]["bounds"])
+        except MissingTableError:
+            return None
 
 
 def neighbours_within(spec: JobSpec, key: TileKey, num_buildings: int = 1) -> Iterator[TileKey]:

@@ -75,4 +75,4 @@ class RunTotals:
             self.first_tile_time = begun
 
 
-_STEPS = ("read", "segment", "trace")
+_STEPS = ("read", "segment", "trace", "wait_read", "wait_trace")

@@ -4,8 +4,10 @@ Only plain facts of each item are looked at (id, outline, date, the asset's href
 as dictionaries, so that a hundred thousand items pass in seconds and none is kept.
 """
 
+import dataclasses
 import datetime
 import json
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -49,6 +51,7 @@ def list_stac(config: StacConfig, bounds: Bounds | None) -> Listing:
         CatalogueError: if it cannot be read, or no item passes the limits.
     """
     listing, seen, num_items = Listing(), set(), 0
+    collections: list[str] = []
     for item, base in stac_items(config, bounds):
         key = (item.get("collection"), item["id"])
         if key in seen:
@@ -58,11 +61,23 @@ def list_stac(config: StacConfig, bounds: Bounds | None) -> Listing:
         if _passes(item, config):
             try:
                 listing.images.append(_listed(item, base, config))
+                collections.append(str(item.get("collection") or ""))
             except CatalogueError as error:
                 listing.failed.append(FailedImage(path=f"{base}#{item['id']}", reason=str(error)))
     if not listing.images and not listing.failed:
         raise CatalogueError(_nothing_left(config, num_items, bounds))
-    return listing
+    return dataclasses.replace(listing, images=_told_apart(listing.images, collections))
+
+
+def _told_apart(images: list[ListedImage], collections: list[str]) -> list[ListedImage]:
+    """Items of one id in several collections are called COLLECTION/ID; the others keep theirs."""
+    count = Counter(image.image_id for image in images)
+    return [
+        dataclasses.replace(image, image_id=f"{collection}/{image.image_id}")
+        if count[image.image_id] > 1 and collection
+        else image
+        for image, collection in zip(images, collections, strict=True)
+    ]
 
 
 def _nothing_left(config: StacConfig, num_items: int, bounds: Bounds | None) -> str:

@@ -13,7 +13,7 @@ import pyarrow as pa
 from geo.footprints import FOOTPRINT_SCHEMA
 from geo.geoparquet import SORT_COLUMN, write_shard
 from geo.shards import ShardPlan, merge_counts, plan_shards
-from pipeline.counters import count
+from pipeline.counters import count, note_element
 from pipeline.finish import work_name
 from pipeline.ledger import LedgerPart, join_ledger, part_of, write_part
 from pipeline.packing import pack_key, pack_record, unpack_key, unpack_record
@@ -142,7 +142,7 @@ class _WriteShardDoFn(beam.DoFn):
         )
         count("WriteShards", "shards")
         count("WriteShards", "footprints", info.num_rows)
-        self._journal.write("stage", name="WriteShards", seconds=time.perf_counter() - begin)
+        note_element(self._journal, "WriteShards", begin)
         yield WrittenShard(
             token=token,
             path=path,

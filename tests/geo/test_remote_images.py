@@ -200,3 +200,11 @@ def test_secrets_in_urls_are_shown_nowhere(served):
         _read(info)
     assert "topsecret" not in str(caught.value)
     assert "X-Amz-Signature=***" in str(caught.value)
+
+
+def test_a_server_that_does_not_tell_its_version_is_read_all_the_same(served):
+    server, folder = served
+    server.misbehave("403", times=1)
+    info = open_image(f"{server.url}/town.tif")
+    assert info.remote == ()
+    np.testing.assert_array_equal(_read(info), _expected(folder))

@@ -51,6 +51,25 @@ def test_cores_do_not_depend_on_the_tile(tmp_path):
     assert active[256]
 
 
+@pytest.mark.parametrize("lon_deg", [32.6, 35.999])
+def test_the_short_cut_for_inner_tiles_says_what_looking_at_every_core_says(tmp_path, lon_deg):
+    town = draw_town(1500, 1500, seed=1, lon_deg=lon_deg)
+    spec = resolve_config(
+        make_config(
+            tmp_path,
+            [write_town(tmp_path / "large.tif", town)],
+            grid={"tile_px": 256, "max_building_m": 50.0},
+        )
+    )
+    quick, slow = Cover(spec), Cover(spec)
+    slow._is_all_ground = lambda tile: False
+    tiles = _tiles(slow)
+    assert tiles == _tiles(quick)
+    assert any(quick._is_all_ground(tile) for tile in tiles) == (lon_deg == 32.6)
+    for tile in tiles:
+        np.testing.assert_array_equal(quick.core_mask(tile), slow.core_mask(tile))
+
+
 def test_images_of_a_window_are_those_that_meet_it(tmp_path):
     spec, cover = _cover(tmp_path, (32.6, 0.4), (32.61, 0.4))
     for index, image in enumerate(spec.images):

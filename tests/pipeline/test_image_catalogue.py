@@ -207,6 +207,18 @@ def test_items_become_images_by_their_id_and_date(tmp_path, folder, kind):
     assert {image.date for image in images} == {datetime.date(2024, 3, 17)}
 
 
+def test_one_id_in_two_collections_and_one_item_twice(tmp_path, folder):
+    a, b, c = _paths(folder)
+    items = [
+        stac_item(a, item_id="x", collection="l1"),
+        stac_item(b, item_id="x", collection="l2"),
+        stac_item(c),
+        stac_item(c),
+    ]
+    images = _resolve(tmp_path, {"stac": str(write_items(tmp_path / "i.json", items))})
+    assert _ids(images) == ["l1/x", "l2/x", "c"]
+
+
 @pytest.mark.parametrize("kind", ["items", "parquet"])
 def test_limits_of_dates_clouds_and_nodata(tmp_path, folder, kind):
     a, b, c = _paths(folder)
@@ -351,6 +363,7 @@ def test_missing_catalogues_are_refused(tmp_path):
         ({"stac": "x", "max_cloud_percent": 120}, ["max_cloud_percent = 120"]),
         ({"where": "x"}, ["images.0", "path, glob, list, stac, index, tiles"]),
         ({"tiles": "https://h/{x}/{y}.png", "zoom": 3}, ["{z}", "https://h/{x}/{y}.png"]),
+        ({"tiles": "file:///d/{z}/{x}/{y}.png", "zoom": 3}, ["file:///d", "https://"]),
         ({"tiles": "https://h/{z}/{x}/{y}.png"}, ["zoom is missing"]),
         ({"tiles": "https://h/{z}/{x}/{y}.png", "zoom": 30}, ["zoom = 30"]),
         ({"path": "a.tif", "cloud_mask": {"values": [1]}}, ["cloud_mask", "path"]),

@@ -9,7 +9,7 @@ from synthetic import draw_town, write_town
 
 from geo.finish import FinishConfig
 from pipeline.flink_jobs import FlinkError, last_cause, list_jobs
-from pipeline.remote_job import follow_running_job, job_name, name_job, output_prefix
+from pipeline.remote_job import find_running_job, job_name, job_prefix, name_job, output_prefix
 from pipeline.run import is_local
 from pipeline.spec import resolve_config
 from pipeline.supervise import JobRequest
@@ -62,10 +62,14 @@ def test_a_jobs_name_tells_its_output_and_what_it_computes(spec):
     other = dataclasses.replace(
         spec, config=with_options(spec.config, finish=FinishConfig(square=False))
     )
+    again = dataclasses.replace(spec, run_token="0123456789ab")
     elsewhere = dataclasses.replace(spec, config=with_options(spec.config, output="elsewhere"))
-    assert job_name(spec).startswith(output_prefix(spec))
+    assert job_name(spec).startswith(job_prefix(spec))
+    assert job_prefix(spec).startswith(output_prefix(spec))
     assert output_prefix(other) == output_prefix(spec)
-    assert job_name(other) != job_name(spec)
+    assert job_prefix(other) != job_prefix(spec)
+    assert job_prefix(again) == job_prefix(spec)
+    assert job_name(again).endswith("-0123456789ab")
     assert output_prefix(elsewhere) != output_prefix(spec)
     options = PipelineOptions(["--runner=FlinkRunner"])
     name_job(spec, options)
@@ -81,7 +85,7 @@ def test_a_cluster_that_does_not_answer_is_named():
 
 @pytest.mark.parametrize("flags", [["--runner=SparkRunner"], ["--runner=FlinkRunner"]])
 def test_without_a_cluster_to_ask_there_is_no_job_to_follow(spec, flags):
-    assert not follow_running_job(spec, PipelineOptions(flags), fresh=False)
+    assert find_running_job(spec, PipelineOptions(flags), fresh=False) is None
 
 
 @pytest.mark.parametrize(

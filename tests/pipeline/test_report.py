@@ -17,7 +17,6 @@ from pipeline.report import (
     RunSummary,
     StageTime,
     area_text,
-    bottleneck_text,
     bytes_text,
     duration_text,
     render_report,
@@ -147,19 +146,17 @@ def test_the_share_that_may_fail_decides_the_word(share, word):
     assert word in _text(_summary(tile_status=["failed", "ok", "ok", "ok"], max_failed_share=share))
 
 
-def test_the_bottleneck_is_named():
+def test_the_page_says_where_the_time_went():
     stages = [
         StageTime(name="read", seconds=10, num_items=300, unit="Mpx"),
         StageTime(name="segment", seconds=90, num_items=300, unit="Mpx"),
     ]
-    summary = _summary(stages=stages)
-    assert summary.bottleneck is stages[1]
-    expected = "The bottleneck is segment: 90% of all busy time, 3.33 Mpx per second and worker."
-    assert bottleneck_text(summary) == expected
-    assert expected in _text(summary)
-    assert bottleneck_text(_summary()) == ""
+    summary = _summary(stages=stages, time_shares={"network": 0.9, "reading": 0.1})
+    assert summary.busiest is stages[1]
+    text = _text(summary)
+    assert "The bottleneck is network: 90% of the workers' time (reading 10%): a GPU" in text
     idle = [StageTime(name="read", seconds=0.0, num_items=0, unit="Mpx")]
-    assert bottleneck_text(_summary(stages=idle)) == ""
+    assert _summary(stages=idle).busiest is None
 
 
 def test_a_run_without_buildings_or_tiles_has_a_page_too():
