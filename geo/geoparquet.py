@@ -259,8 +259,12 @@ def _boxes_of(table: pa.Table) -> Float32Array | None:
 
 
 def _bounds_of(boxes: Float32Array | None) -> Bounds | None:
-    """Bounding box of all rows; None without rows."""
-    if boxes is None or boxes.shape[1] == 0:
+    """Bounding box of all rows that lie somewhere; None without any."""
+    if boxes is None:
+        return None
+    # Rows without a place, such as an image in the ledger that could not be opened.
+    boxes = boxes[:, ~np.isnan(boxes).any(axis=0)]
+    if boxes.shape[1] == 0:
         return None
     west, south = boxes[:2].min(axis=1).tolist()
     east, north = boxes[2:].max(axis=1).tolist()

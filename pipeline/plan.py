@@ -58,7 +58,7 @@ class _ExpandCellDoFn(beam.DoFn):
     def process(self, cell: TileKey) -> Iterable[TileRun]:
         tiles = list(self._cover.tiles_in(cell))
         count("PlanTiles", "tiles-planned", len(tiles))
-        self._journal.write("planned", tiles=len(tiles))
+        self._journal.write("planned", cell=list(cell), tiles=len(tiles))
         yield from to_runs([(tile.zone, tile.row, tile.col) for tile in tiles], self._max_run)
 
     def finish_bundle(self) -> None:

@@ -20,12 +20,14 @@ class RunState:
     """What a run has done so far.
 
     Attributes:
-        num_planned: tiles planned.
+        num_planned: tiles planned. An engine that begins a job anew plans its tiles again: this and
+            the counts below are those of the last try.
         num_done: tiles ended, stored ones included.
         num_stored: tiles that an earlier run had finished.
         num_failed: tiles failed.
         num_found: instances found.
         num_finished: footprints finished.
+        num_worked: tiles ended that were not stored already, over all tries.
         stage: the latest stage that wrote to the journal.
         first_tile_time: when the first tile was segmented, seconds since the epoch.
     """
@@ -36,13 +38,16 @@ class RunState:
     num_failed: int = 0
     num_found: int = 0
     num_finished: int = 0
+    num_worked: int = 0
     stage: str = "starting"
     first_tile_time: float | None = None
+    _cells: set[tuple[int, ...]] = dataclasses.field(default_factory=set)
 
     def update(self, event: dict[str, Any]) -> None:
         """Take in one line of the journal."""
         kind = event["event"]
         if kind == "planned":
+            self._begin_anew_if_planned(tuple(event["cell"]))
             self.num_planned += event["tiles"]
             self.stage = "planning"
         elif kind == "model":
@@ -53,12 +58,20 @@ class RunState:
             self.stage = _STAGE_WORDS.get(event["name"], event["name"])
             self.num_finished += event.get("footprints", 0)
 
+    def _begin_anew_if_planned(self, cell: tuple[int, ...]) -> None:
+        if cell in self._cells:
+            self._cells.clear()
+            self.num_planned = self.num_done = self.num_stored = 0
+            self.num_failed = self.num_found = self.num_finished = 0
+        self._cells.add(cell)
+
     def _update_tile(self, event: dict[str, Any]) -> None:
         self.stage = "detecting"
         self.num_done += 1
         self.num_found += event.get("instances", 0)
         self.num_failed += event["status"] == "failed"
         self.num_stored += bool(event.get("stored"))
+        self.num_worked += not event.get("stored")
         if self.first_tile_time is None and not event.get("stored"):
             self.first_tile_time = event["time"] - event.get("segment_s", 0.0)
 
@@ -66,7 +79,7 @@ class RunState:
         """Tiles per second since the first one that was not stored already."""
         if self.first_tile_time is None or now <= self.first_tile_time:
             return 0.0
-        return (self.num_done - self.num_stored) / (now - self.first_tile_time)
+        return self.num_worked / (now - self.first_tile_time)
 
     def eta_s(self, now: float) -> float | None:
         """Seconds until the last tile at the present rate; None while unknown."""

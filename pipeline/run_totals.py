@@ -1,4 +1,7 @@
-"""What a run did, added up from its journal line by line: memory does not grow with the tiles."""
+"""What a run did, added up from its journal line by line; of a tile it keeps one number.
+
+An engine that begins a job anew finds the tiles of its first try in the store: a tile counts once.
+"""
 
 import json
 from collections import defaultdict
@@ -13,7 +16,6 @@ class RunTotals:
         begin: when the run started, seconds since the epoch; None if the journal does not say.
         first_tile_time: when the first tile was begun, likewise; None without a segmented tile.
         num_segmented: tiles segmented in this run.
-        num_stored: tiles that an earlier run had finished.
         num_windows: windows that went through the network.
         num_pixels: valid pixels of all tiles.
         num_reads: windows read from images.
@@ -28,16 +30,23 @@ class RunTotals:
     def __init__(self, events: Iterable[dict[str, Any]]) -> None:
         self.begin: float | None = None
         self.first_tile_time: float | None = None
-        self.num_segmented = self.num_stored = self.num_windows = self.num_pixels = 0
+        self.num_segmented = self.num_windows = self.num_pixels = 0
         self.num_reads = self.source_bytes = self.num_requests = self.network_bytes = 0
         self.stage_s: dict[str, float] = defaultdict(float)
         self.num_models = 0
         self.fingerprint: dict[str, Any] = {}
         self._fingerprints: set[str] = set()
+        self._segmented: set[int] = set()
+        self._stored: set[int] = set()
         for step in _STEPS:
             self.stage_s[f"Detect.{step}"] = 0
         for event in events:
             self._add(event)
+
+    @property
+    def num_stored(self) -> int:
+        """Tiles that an earlier run had finished."""
+        return len(self._stored - self._segmented)
 
     @property
     def fingerprints(self) -> list[dict[str, Any]]:
@@ -60,11 +69,15 @@ class RunTotals:
             self.begin = event["begin"]
 
     def _add_tile(self, event: dict[str, Any]) -> None:
-        self.num_stored += bool(event.get("stored"))
         self.num_windows += event.get("windows", 0)
-        self.num_pixels += event.get("pixels", 0)
+        tile = hash(event["tile"])
+        if tile not in self._segmented and tile not in self._stored:
+            self.num_pixels += event.get("pixels", 0)
+        if event.get("stored"):
+            self._stored.add(tile)
         if "segment_s" not in event:
             return
+        self._segmented.add(tile)
         self.num_segmented += 1
         self.num_reads += event.get("reads", 0)
         self.source_bytes += event.get("source_bytes", 0)

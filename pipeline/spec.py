@@ -11,6 +11,7 @@ import logging
 
 import pyproj
 import shapely
+import shapely.affinity
 
 from geo.errors import RasterError
 from geo.grid import WorldGrid, check_latitudes, gsd_to_mm
@@ -199,6 +200,15 @@ def _read_aoi(config: RunConfig) -> bytes | None:
     area = shapely.union_all(
         read_polygons(local_copy(config.area_of_interest), crs=pyproj.CRS.from_epsg(4326)).polygons
     )
-    _, south, _, north = area.bounds
+    west, south, east, north = area.bounds
     check_latitudes(south, north, f"the area of interest {config.area_of_interest}")
+    if west < -180.0 or east > 180.0:
+        area = _within_the_map(area)
     return bytes(shapely.to_wkb(area))
+
+
+def _within_the_map(area: shapely.Geometry) -> shapely.Geometry:
+    """An area drawn on across the antimeridian, with longitudes of -180 to 180 as points have."""
+    world = shapely.box(-180.0, -90.0, 180.0, 90.0)
+    turned = [shapely.affinity.translate(area, turn) for turn in (-360.0, 0.0, 360.0)]
+    return shapely.union_all([shapely.intersection(part, world) for part in turned])

@@ -89,7 +89,7 @@ def supervise(request: JobRequest, console: Console) -> int:
         if status not in MAX_IDLE_RESTARTS and status >= 0:
             return status
         kind = status if status in MAX_IDLE_RESTARTS else EXIT_WORKER_DIED
-        is_idle = state.num_done - state.num_stored == 0
+        is_idle = state.num_worked == 0
         idle_restarts = idle_restarts + 1 if is_idle else 0
         reason = _death_reason(status)
         if idle_restarts >= MAX_IDLE_RESTARTS[kind]:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import geopandas
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -192,3 +193,32 @@ def test_outputs_probability_writes_a_cog_per_tile(tmp_path):
     with rasterio.open(files[0]) as dataset:
         assert dataset.dtypes == ("uint8",)
         assert dataset.crs.to_epsg() == 32636
+
+
+def test_an_area_drawn_on_across_the_antimeridian_keeps_both_sides(tmp_path):
+    town = draw_town(700, 900, seed=8, crs="EPSG:4326", lon_deg=179.999, lat_deg=-17.0)
+    image = write_town(tmp_path / "town.tif", town)
+    rows = footprints(
+        run_here(make_config(tmp_path, [image], output=str(tmp_path / "all"))).out_path
+    )
+    assert (rows.longitude < 0).any()
+    assert (rows.longitude > 0).any()
+    for number, shift in enumerate((0.0, 360.0)):
+        box = shapely.box(179.9 - shift, -80, 180.1 - shift, 80)
+        path = tmp_path / f"aoi{number}.geojson"
+        path.write_text(
+            json.dumps({"type": "Feature", "properties": {}, "geometry": box.__geo_interface__})
+        )
+        config = make_config(
+            tmp_path, [image], output=str(tmp_path / f"out{number}"), area_of_interest=str(path)
+        )
+        assert list(footprints(run_here(config).out_path).index) == list(rows.index)
+
+
+def test_a_ledger_with_an_unreadable_image_still_says_where_it_lies(tmp_path):
+    image = write_town(tmp_path / "town.tif", draw_town(500, 500, seed=1))
+    (tmp_path / "broken.tif").write_bytes(b"")
+    spec = run_here(make_config(tmp_path, [image, tmp_path / "broken.tif"]))
+    geo = json.loads(pq.read_metadata(spec.out_path / "tiles.parquet").metadata[b"geo"])
+    tiles = geopandas.read_parquet(spec.out_path / "tiles.parquet")
+    assert geo["columns"]["geometry"]["bbox"] == pytest.approx(tiles.total_bounds, abs=1e-4)

@@ -12,7 +12,7 @@ from pipeline.progress import BarView, LineView, RunState, format_duration
 
 def test_reader_gives_every_whole_line_once(tmp_path):
     journal, reader = Journal(tmp_path / "a.jsonl"), JournalReader(tmp_path)
-    journal.write("planned", tiles=3)
+    journal.write("planned", cell=[36, 0, 0], tiles=3)
     assert [event["tiles"] for event in reader.new_events()] == [3]
     with (tmp_path / "a.jsonl").open("a") as file:
         file.write('{"event": "tile", "sta')
@@ -29,7 +29,7 @@ def test_reader_skips_a_torn_line_that_nobody_continued(tmp_path):
 
 def _state() -> RunState:
     state = RunState()
-    state.update({"event": "planned", "tiles": 10, "time": 0.0})
+    state.update({"event": "planned", "cell": [36, 0, 0], "tiles": 10, "time": 0.0})
     state.update({"event": "tile", "status": "ok", "stored": True, "instances": 5, "time": 1.0})
     for second in (12.0, 14.0):
         state.update(
@@ -44,6 +44,18 @@ def test_rate_and_eta_count_only_tiles_that_were_worked_on():
     assert state.tiles_per_s(14.0) == pytest.approx(0.5)
     assert state.eta_s(14.0) == pytest.approx(14.0)
     assert RunState().eta_s(14.0) is None
+
+
+def test_a_job_that_its_engine_begins_anew_is_counted_anew():
+    state = _state()
+    state.update({"event": "planned", "cell": [36, 0, 1], "tiles": 4, "time": 15.0})
+    assert state.num_planned == 14
+    state.update({"event": "planned", "cell": [36, 0, 0], "tiles": 10, "time": 20.0})
+    assert (state.num_planned, state.num_done, state.num_found) == (10, 0, 0)
+    state.update({"event": "planned", "cell": [36, 0, 1], "tiles": 4, "time": 21.0})
+    state.update({"event": "tile", "status": "ok", "stored": True, "instances": 7, "time": 22.0})
+    assert (state.num_planned, state.num_done, state.num_stored) == (14, 1, 1)
+    assert state.num_worked == 2
 
 
 @pytest.mark.parametrize("view_class", [BarView, LineView])
