@@ -142,14 +142,16 @@ def main() -> None:
         folder = Path(name)
         source = write_catalogue(folder, arguments.kind, arguments.images)
         bundle = save_colour_bundle(folder / "colour.safetensors", roof_colours=[(200, 60, 60)])
-        config = {"images": [source], "model": str(bundle), "output": str(folder / "out")}
-        (folder / "run.yaml").write_text(json.dumps(config))
-        plan = [sys.executable, __file__, "--plan", str(folder / "run.yaml")]
+        config = {"images": [source], "model": str(bundle)}
+        for name in ("out", "dry"):
+            text = json.dumps({**config, "output": str(folder / name)})
+            (folder / f"{name}.yaml").write_text(text)
+        plan = [sys.executable, __file__, "--plan", str(folder / "out.yaml")]
         print(subprocess.run(plan, check=True, capture_output=True, text=True).stdout.strip())
         if arguments.command:
             command = [str(Path(sys.executable).parent / "everyroof"), "run", "--dry-run"]
             begin = time.perf_counter()
-            subprocess.run([*command, str(folder / "run.yaml")], check=True)
+            subprocess.run([*command, str(folder / "dry.yaml")], check=True)
             peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
             print(f"dry run: {time.perf_counter() - begin:.1f} s, peak {peak:.0f} MB")
 

@@ -254,10 +254,12 @@ class Estimate:
             rows.append(("area", f"{work.area_km2:,.1f} km2"))
         side_km = work.tile_px * work.gsd_m / 1000
         zones = f" in {len(work.zones)} UTM zone(s)" if work.zones else ""
+        part = work.counted_share
+        sampled = f", extrapolated from {part:.2g} of the ground" if part < 1 else ""
         margin = f"{work.core_px} px and {work.margin_px} px around"
         return [
             *rows,
-            ("tiles", f"{work.num_tiles:,} of {side_km:.2f} km{zones}"),
+            ("tiles", f"{work.num_tiles:,} of {side_km:.2f} km{zones}{sampled}"),
             ("windows", f"{work.num_windows:,} of {margin}"),
             ("ground", f"{work.ground_km2:,.2f} km2 at most, edges and overlaps of zones included"),
             ("reading", f"{bytes_text(work.read_bytes)} at {work.bits_per_px:.1f} bits a pixel "

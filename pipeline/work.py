@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import os
+from collections.abc import Sequence
 
 import numpy as np
 import shapely
@@ -12,11 +13,13 @@ from geo.images import ImageInfo
 from model.bundle import BundleMeta
 from pipeline.cover import Cover
 from pipeline.ground import ZoneGround, area_km2, count_ground
-from pipeline.spec import JobSpec
+from pipeline.spec import JobSpec, TileKey
 
 BITS_PER_PX = {"jpeg": 2.2, "webp": 1.8, "zstd": 17.9, "deflate": 18.2, "lzw": 21.3, "raw": 24.0}
 """Bits a pixel of 8 bit RGB COGs, by GDAL's name of the compression, at its default quality:
 measured on an aerial image of Banepa resampled to 0.5 m, without overviews."""
+MAX_CELLS_COUNTED = 32
+"""Planning cells (16 x 16 tiles) whose tiles are listed for an estimate."""
 BLOCK_PX = 512
 """Pixels per side of a block, as COGs have them."""
 
@@ -42,6 +45,7 @@ class Work:
         image_px: pixels of the images at full resolution.
         area_km2: the area of interest; None without one.
         zones: tiles and windows per zone; empty where images decide.
+        counted_share: of the ground; below 1 tiles and windows are extrapolated.
     """
 
     num_tiles: int
@@ -60,6 +64,7 @@ class Work:
     image_px: int = 0
     area_km2: float | None = None
     zones: tuple[ZoneGround, ...] = ()
+    counted_share: float = 1.0
 
     @property
     def ground_km2(self) -> float:
@@ -146,14 +151,17 @@ def count_area(
 
 
 def count_job(spec: JobSpec) -> Work:
-    """The work of a job with images: every tile and window that a run would plan."""
+    """The work of a job with images: the tiles and windows that a run would plan.
+
+    A job of more than `MAX_CELLS_COUNTED` planning cells is counted in that many of them, evenly
+    chosen, and extrapolated: millions of tiles take minutes to list, which the workers share.
+    """
     cover = Cover(spec)
-    num_tiles = num_windows = num_met = 0
-    for cell in cover.plan_cells():
-        for tile in cover.tiles_in(cell):
-            num_tiles += 1
-            num_windows += int(np.count_nonzero(cover.core_mask(tile)))
-            num_met += len(cover.images_of(tile.zone, tile.window.expand(spec.margin_px)))
+    cells = cover.plan_cells()
+    counted = _spread_evenly(cells, MAX_CELLS_COUNTED)
+    tiles, windows, met = np.sum([_count_cell(spec, cover, cell) for cell in counted], axis=0)
+    share = len(counted) / len(cells)
+    num_tiles, num_windows, num_met = round(tiles / share), round(windows / share), met / share
     source = _count_source(spec, num_windows * spec.core_px**2 * num_met / max(num_tiles, 1))
     return Work(
         num_tiles=num_tiles,
@@ -171,7 +179,24 @@ def count_job(spec: JobSpec) -> Work:
         num_images=len(spec.images),
         image_px=spec.images.num_px,
         area_km2=area_km2(shapely.from_wkb(spec.aoi_wkb)) if spec.aoi_wkb else None,
+        counted_share=share,
     )
+
+
+def _spread_evenly(cells: Sequence[TileKey], number: int) -> list[TileKey]:
+    if len(cells) <= number:
+        return list(cells)
+    return [cells[(2 * index + 1) * len(cells) // (2 * number)] for index in range(number)]
+
+
+def _count_cell(spec: JobSpec, cover: Cover, cell: TileKey) -> tuple[int, int, int]:
+    """Tiles, windows, and images met by all tiles of a planning cell."""
+    num_tiles = num_windows = num_met = 0
+    for tile in cover.tiles_in(cell):
+        num_tiles += 1
+        num_windows += int(np.count_nonzero(cover.core_mask(tile)))
+        num_met += len(cover.images_of(tile.zone, tile.window.expand(spec.margin_px)))
+    return num_tiles, num_windows, num_met
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -12,8 +12,10 @@ from model.bundle import read_meta
 from model.unet import NetworkConfig
 from model.window_flops import window_flops
 from pipeline.cli.main import cli
+from pipeline.cover import Cover
 from pipeline.estimate import Estimate, Machines, Prices, WindowRate
-from pipeline.work import BITS_PER_PX, Work, count_area
+from pipeline.spec import resolve_config
+from pipeline.work import BITS_PER_PX, Work, count_area, count_job
 
 
 def _call(*arguments):
@@ -150,3 +152,26 @@ def test_a_job_with_images_reads_what_its_files_hold(tmp_path):
     size = image.stat().st_size
     assert plan["read"]["bytes"] == pytest.approx(size * plan["read"]["px_per_px"], rel=0.01)
     assert plan["seconds_here"] is None
+
+
+def test_a_large_job_is_extrapolated_from_a_part_of_its_ground(tmp_path, monkeypatch):
+    image = write_town(tmp_path / "town.tif", draw_town(1500, 1400, seed=3))
+    config = make_config(tmp_path, [image], grid={"tile_px": 64}, segment={"window_px": 64})
+    spec = resolve_config(config)
+    whole = count_job(spec)
+    assert whole.counted_share == 1
+    assert whole.num_tiles == len(list(_all_tiles(spec)))
+    cells = Cover(spec).plan_cells()
+    assert len(cells) >= 4
+    monkeypatch.setattr("pipeline.work.MAX_CELLS_COUNTED", 3)
+    part = count_job(spec)
+    assert part.counted_share == 3 / len(cells)
+    counted = [len(list(Cover(spec).tiles_in(cell))) for cell in cells]
+    low, high = min(counted) * len(cells), max(counted) * len(cells)
+    assert low <= part.num_tiles <= high
+    assert part.images_per_tile == 1
+
+
+def _all_tiles(spec):
+    cover = Cover(spec)
+    return (tile for cell in cover.plan_cells() for tile in cover.tiles_in(cell))
