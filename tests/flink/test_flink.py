@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import subprocess
+import threading
 from collections import Counter
 from pathlib import Path
 
@@ -258,6 +259,43 @@ def test_interrupt_stops_the_job_on_the_cluster(cluster, town, tmp_path):
     assert cluster.jobs()[0]["state"] in ENDED | {"CANCELLING"}
     wait_for(lambda: not cluster.active_jobs(), "the job's end", 30)
     assert "resumes" in run.said
+
+
+def test_interrupt_on_a_terminal_asks_before_it_stops_the_job(cluster, town, tmp_path):
+    config, expected, _ = town
+    cluster.set_faults(sleep_s=0.5)
+    config = with_options(config, output=str(tmp_path / "out"))
+    path = write_config(config, tmp_path / "run.yaml")
+    person, terminal = os.openpty()
+    process = subprocess.Popen(
+        [str(EVERYROOF), "run", str(path), "--", *cluster.beam_flags],
+        stdin=terminal,
+        stderr=terminal,
+        stdout=terminal,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    os.close(terminal)
+    said = []
+    reader = threading.Thread(target=_read_all, args=(person, said), daemon=True)
+    reader.start()
+    wait_for(lambda: len(stored_tiles(tmp_path / "out")) >= 2, "two tiles", RUN_S)
+    process.send_signal(signal.SIGINT)
+    wait_for(lambda: "on the engine, too?" in b"".join(said).decode(), "the question", 30)
+    os.write(person, b"n\n")
+    assert process.wait(60) == 130
+    assert len(cluster.active_jobs()) == 1
+    cluster.set_faults()
+    again = Launcher(cluster, config, tmp_path)
+    assert again.wait() == 0, again.said
+    assert "runs already" in again.said
+    assert shard_hashes(again.out) == expected
+
+
+def _read_all(terminal: int, said: list[bytes]) -> None:
+    # Reading fails once the other end of a terminal is closed.
+    with contextlib.suppress(OSError):
+        while chunk := os.read(terminal, 4096):
+            said.append(chunk)
 
 
 def test_poisoned_tile_fails_after_a_few_tries_and_the_rest_is_delivered(cluster, town, tmp_path):
