@@ -1,5 +1,6 @@
 """Attempt marks: written before the work on a tile, removed after; what stays tells of a death."""
 
+import contextlib
 import os
 import uuid
 from pathlib import Path
@@ -23,18 +24,23 @@ class AttemptMarks:
         """How many attempts at a tile began and never ended."""
         folder = self._folder / tile_hash
         if isinstance(folder, Path):
-            return len(list(folder.iterdir())) if folder.is_dir() else 0
+            return len(_entries(folder))
         self._known[tile_hash] = [path for path, _ in folder.walk()]
         return len(self._known[tile_hash])
 
     def mark(self, tile_hash: str) -> None:
         """Note that the work on a tile begins."""
-        folder = self._folder / tile_hash
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        path.touch()
+        path = self._folder / tile_hash / f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
         if isinstance(path, ObjectPath):
+            path.touch()
             self._known.setdefault(tile_hash, []).append(path)
+            return
+        while True:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                return path.touch()
+            except (FileNotFoundError, FileExistsError):
+                continue  # another worker removed the folder meanwhile
 
     def clear(self, tile_hash: str) -> None:
         """Forget the attempts of a tile that ended, well or with an error."""
@@ -42,7 +48,15 @@ class AttemptMarks:
         if isinstance(folder, ObjectPath):
             ObjectPath.remove(self._known.pop(tile_hash, []))
             return
-        if folder.is_dir():
-            for mark in folder.iterdir():
-                mark.unlink(missing_ok=True)
+        for mark in _entries(folder):
+            mark.unlink(missing_ok=True)
+        # Not there, or another worker has just marked the tile.
+        with contextlib.suppress(OSError):
             folder.rmdir()
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except FileNotFoundError:
+        return []

@@ -117,11 +117,10 @@ class Detection:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Prepared:
-    """A tile on its way to the network; without layers it is stored, or to be done alone."""
+    """A tile on its way to the network; without layers it is stored, without a task tried alone."""
 
-    task: TileTask
+    task: TileTask | None = None
     layers: TileLayers | None = None
-    is_stored: bool = False
 
 
 class DetectBuildings(beam.PTransform):
@@ -201,11 +200,13 @@ class TileDetector:
         return prepared
 
     def _open_and_read(self, tile: Tile, is_isolated: bool) -> "_Prepared":
-        task = self._task(tile)
+        task = self._task(tile, is_isolated)
+        if task is None:
+            return _Prepared()
         if self.store.has_tile(task.tile_hash):
-            return _Prepared(task=task, is_stored=True)
-        if not is_isolated and self.store.num_attempts(task.tile_hash) >= ATTEMPTS_IN_COMPANY:
             return _Prepared(task=task)
+        if not is_isolated and self.store.num_attempts(task.tile_hash) >= ATTEMPTS_IN_COMPANY:
+            return _Prepared()
         self.store.mark_attempt(task.tile_hash)
         try:
             layers = read_layers(self.spec, self.shelf, task)
@@ -214,20 +215,18 @@ class TileDetector:
             raise
         return _Prepared(task=task, layers=layers)
 
-    def _task(self, tile: Tile) -> TileTask:
+    def _task(self, tile: Tile, is_isolated: bool) -> TileTask | None:
+        """The tile's task; None where opening its images killed workers before."""
+
         def make() -> TileTask:
             return make_task(self.spec, self.cover, self.shelf, self.segmenter.fingerprint, tile)
 
         if self.spec.images.is_opened.all():
             return make()
         # Without versions there is no hash yet to mark an attempt by; opening may kill, too.
-        mark = f"opening-{tile.name}"
-        if self.store.num_attempts(mark) >= self.spec.config.limits.max_attempts:
-            self.store.clear_attempts(mark)
-            raise EveryroofError(
-                f"the worker died {self.spec.config.limits.max_attempts} times opening the images "
-                "of this tile; look at them with gdalinfo"
-            )
+        mark = f"opening-{self.spec.run_token}-{tile.name}"
+        if not is_isolated and self.store.num_attempts(mark) >= ATTEMPTS_IN_COMPANY:
+            return None
         self.store.mark_attempt(mark)
         try:
             return make()
@@ -245,11 +244,11 @@ class TileDetector:
             return
         watch.wait_read_s = time.perf_counter() - begin
         task = prepared.task
-        if prepared.is_stored:
-            yield self._finished(task, self.store.load_tile(task.tile_hash), None)
+        if task is None:
+            yield self._detect_alone(tile)
             return
         if prepared.layers is None:
-            yield self._detect_alone(task)
+            yield self._finished(task, self.store.load_tile(task.tile_hash), None)
             return
         try:
             begin = time.perf_counter()
@@ -328,22 +327,32 @@ class TileDetector:
         key = (tile.zone, tile.row, tile.col)
         return Detection(record=TileRecord(key=key, status="failed", reason=reason[:500]))
 
-    def _detect_alone(self, task: TileTask) -> Detection:
-        limit = self.spec.config.limits.max_attempts
-        for _ in range(limit - self.store.num_attempts(task.tile_hash)):
-            outcome = detect_isolated(self.spec, task.tile)
-            if outcome.is_stored:
-                self.store.clear_attempts(task.tile_hash)
-                return self._finished(task, self.store.load_tile(task.tile_hash), None)
+    def _detect_alone(self, tile: Tile) -> Detection:
+        """Try a tile in processes of its own: one at least, whatever others' deaths left here."""
+        tries = max(self.spec.config.limits.max_attempts - ATTEMPTS_IN_COMPANY, 1)
+        for _ in range(tries):
+            outcome = detect_isolated(self.spec, tile)
             if outcome.reason:
-                self.store.clear_attempts(task.tile_hash)
-                return self._failed(task.tile, EveryroofError(outcome.reason))
-        error = EveryroofError(
-            f"the worker died {limit} times at this tile, at last in a process of its own; look "
-            "at the image there (everyroof explain OUT TILE)"
+                return self._failed(tile, EveryroofError(outcome.reason))
+            if outcome.is_stored:
+                # Its images are opened by now, and what was found is in the store.
+                task = self._task(tile, is_isolated=True)
+                assert task is not None
+                self._forget_deaths(task.tile_hash)
+                return self._finished(task, self.store.load_tile(task.tile_hash), None)
+        times = "once" if tries == 1 else f"{tries} times"
+        return self._failed(
+            tile,
+            EveryroofError(
+                f"the worker died {ATTEMPTS_IN_COMPANY} times at this tile, and {times} in a "
+                "process of its own; look at the image there (everyroof explain OUT TILE)"
+            ),
         )
-        self.store.clear_attempts(task.tile_hash)
-        return self._failed(task.tile, error)
+
+    def _forget_deaths(self, tile_hash: str) -> None:
+        # Looked up again: other processes have left marks since.
+        if self.store.num_attempts(tile_hash):
+            self.store.clear_attempts(tile_hash)
 
 
 def _oversize_note(num: int, max_building_m: float) -> str:

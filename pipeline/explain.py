@@ -46,6 +46,7 @@ def explain_tile(spec: JobSpec, out: Place, tile: Tile, path: Path) -> dict[str,
     shelf = ImageShelf(spec, TileStore(spec.store_path))
     task = make_task(spec, Cover(spec), shelf, segmenter.fingerprint, tile)
     layers = read_layers(spec, shelf, task)
+    shelf.close()
     done = segment_layers(spec, segmenter, layers)
     window = task.window
     instances = find_tile_instances(spec, done)

@@ -107,7 +107,7 @@ class _FinishDoFn(beam.DoFn):
             dropped=dropped,
         )
         if len(table):
-            path = self._store.work_path(self._spec.run_hash, "finished", work_name(key))
+            path = self._store.work_path(self._spec.run_token, "finished", work_name(key))
             write_table(path, table, {"bounds": table_bounds(table)})
             yield key
 

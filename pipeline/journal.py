@@ -133,5 +133,7 @@ class JournalReader:
         for path, size in sorted(self._folder.walk()):
             start = self._offsets.get(path, 0)
             if size > start:
+                lines = path.read_range(start, size).splitlines()
+                # Not before: what could not be read is read at the next look.
                 self._offsets[path] = size
-                yield from path.read_range(start, size).splitlines()
+                yield from lines

@@ -128,7 +128,7 @@ def join_ledger(spec: JobSpec, parts: Iterable[LedgerPart]) -> LedgerSummary:
 
 def _part_path(spec: JobSpec, key: tuple[int, int]) -> Place:
     name = f"z{key[0]}_p{key[1]}"
-    return TileStore(spec.store_path).work_path(spec.run_hash, "ledger", name)
+    return TileStore(spec.store_path).work_path(spec.run_token, "ledger", name)
 
 
 def _load_part(spec: JobSpec, key: tuple[int, int]) -> pa.Table:

@@ -160,7 +160,7 @@ class _MergeDoFn(beam.DoFn):
         if len(result.whole):
             yield from self._emit_whole(zone, name, result.whole)
         if len(result.open):
-            path = self._store.work_path(self._spec.run_hash, "open", name)
+            path = self._store.work_path(self._spec.run_token, "open", name)
             write_table(path, pieces_to_table(result.open))
             yield PiecesRef(key=(zone, row, col), name=name, is_tile=False)
         yield from self._notes(zone, result.oversize.first_pixels)
@@ -180,11 +180,11 @@ class _MergeDoFn(beam.DoFn):
             pieces, _ = self._store.load_pieces(name)
             instances = with_job_images(pieces.instances, images)
             return dataclasses.replace(pieces, instances=instances)
-        path = self._store.work_path(self._spec.run_hash, "open", name)
+        path = self._store.work_path(self._spec.run_token, "open", name)
         return pieces_from_table(read_table(path)[0])
 
     def _emit_whole(self, zone: int, name: str, whole: Instances) -> Iterable[Any]:
-        path = self._store.work_path(self._spec.run_hash, "merged", name)
+        path = self._store.work_path(self._spec.run_token, "merged", name)
         write_table(path, instances_to_table(whole))
         for row, col in np.unique(whole.first_pixels() // self._spec.tile_px, axis=0).tolist():
             yield beam.pvalue.TaggedOutput("merged", MergedRef(key=(zone, row, col), name=name))
@@ -201,7 +201,7 @@ def load_merged(spec: JobSpec, store: TileStore, key: TileKey, names: Iterable[s
     _, row, col = key
     parts = []
     for name in sorted(names):
-        table, _ = read_table(store.work_path(spec.run_hash, "merged", name))
+        table, _ = read_table(store.work_path(spec.run_token, "merged", name))
         instances = instances_from_table(table)
         owner = instances.first_pixels() // spec.tile_px
         parts.append(instances.take((owner[:, 0] == row) & (owner[:, 1] == col)))

@@ -8,7 +8,7 @@ from geo.object_path import ObjectPath
 from geo.places import Place, remove_tree
 from geo.remote_names import to_url
 from pipeline.fetch import local_copy
-from pipeline.spec import JobSpec
+from pipeline.spec import JobSpec, output_name
 from pipeline.tile_store import TileStore
 
 MARKER = ".everyroof"
@@ -47,7 +47,7 @@ def prepare_output(spec: JobSpec, *, fresh: bool) -> None:
         (out / MARKER).write_text("This folder belongs to everyroof: files may be replaced.\n")
         # Its presence means that the dataset is complete, which it is not from here on.
         (out / "manifest.json").unlink(missing_ok=True)
-        remove_tree(spec.store_path / "journal")
+        _remove_earlier_runs(spec)
         TileStore(spec.store_path).journal_path(spec.run_token).mkdir(parents=True, exist_ok=True)
         _share_bundle(spec)
     except OSError as error:
@@ -55,6 +55,17 @@ def prepare_output(spec: JobSpec, *, fresh: bool) -> None:
             f"{error.filename or out}: cannot be written ({error.strerror}); choose another "
             "output folder or tile_store"
         ) from error
+
+
+def _remove_earlier_runs(spec: JobSpec) -> None:
+    """Remove what earlier runs of this output left; other outputs may share the store."""
+    own = f"{output_name(spec.out_path)}-"
+    for name in ("journal", "work"):
+        folder = spec.store_path / name
+        if isinstance(folder, ObjectPath) or folder.is_dir():
+            for entry in folder.iterdir():
+                if entry.name.startswith(own):
+                    remove_tree(entry)
 
 
 def _share_bundle(spec: JobSpec) -> None:

@@ -1,11 +1,13 @@
 """PublishDataset: what makes the shards a dataset; the manifest is written last."""
 
+import contextlib
 import dataclasses
 import datetime
 import json
 import time
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
@@ -71,7 +73,12 @@ class PublishDataset(beam.PTransform):
 
 
 def _remove_rest(spec: JobSpec) -> None:
-    remove_tree(spec.store_path / "work")
+    work = spec.store_path / "work"
+    remove_tree(work / spec.run_token)
+    if isinstance(work, Path):
+        # Not empty where another output shares the store.
+        with contextlib.suppress(OSError):
+            work.rmdir()
 
 
 def _publish(
@@ -94,7 +101,7 @@ def _publish(
     note_element(journal, "PublishDataset", begin)
     journal.flush()
     is_large = summary.num_tiles >= TILES_OF_A_LARGE_JOB
-    return store.work_folders(spec.run_hash) if is_large else []
+    return store.work_folders(spec.run_token) if is_large else []
 
 
 def _empty_ledger(spec: JobSpec) -> LedgerSummary:

@@ -94,7 +94,7 @@ class _ResolveDoFn(beam.DoFn):
             },
         )
         if len(final):
-            path = self._store.work_path(self._spec.run_hash, "resolved", work_name(key))
+            path = self._store.work_path(self._spec.run_token, "resolved", work_name(key))
             write_table(path, final)
             cells, counts = count_cells(final["s2_cell"].to_numpy())
             yield key, list(zip(cells.tolist(), counts.tolist(), strict=True))
@@ -103,7 +103,7 @@ class _ResolveDoFn(beam.DoFn):
         self._journal.flush()
 
     def _load(self, key: TileKey) -> tuple[pa.Table, dict[str, Any]]:
-        return read_table(self._store.work_path(self._spec.run_hash, "finished", work_name(key)))
+        return read_table(self._store.work_path(self._spec.run_token, "finished", work_name(key)))
 
     def _inside_aoi(self, table: pa.Table) -> pa.Table:
         if self._spec.aoi_wkb is None:
@@ -124,7 +124,7 @@ class _ResolveDoFn(beam.DoFn):
     def _rows_of(self, keys: Iterable[TileKey], bounds: list[float]) -> list[pa.Table]:
         """Rows of tiles' finished tables that meet the bounds; tables that do not are not read."""
         paths = [
-            self._store.work_path(self._spec.run_hash, "finished", work_name(key)) for key in keys
+            self._store.work_path(self._spec.run_token, "finished", work_name(key)) for key in keys
         ]
         if isinstance(self._store.root, ObjectPath):
             return [rows for path in paths for rows in self._finished.meeting(path, bounds)]

@@ -109,7 +109,7 @@ def run_graph(
         name_job(spec, options)
         pipeline = beam.Pipeline(options=options)
         build_graph(pipeline, spec, detect)
-        return wait_remotely(pipeline)
+        return wait_remotely(pipeline, spec, options)
     from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
     pipeline = beam.Pipeline(runner=FnApiRunner(), options=options)

@@ -15,7 +15,7 @@ import shapely.affinity
 
 from geo.errors import RasterError
 from geo.grid import WorldGrid, check_latitudes, gsd_to_mm
-from geo.places import Place
+from geo.places import Place, as_place
 from geo.references import read_polygons
 from geo.stated_outlines import meets_area
 from model.bundle import BundleMeta, read_meta
@@ -44,7 +44,8 @@ class JobSpec:
         bundle: the bundle's metadata.
         bundle_sha256: hash of the bundle's file.
         aoi_wkb: area of interest as WKB in degrees, or None.
-        run_token: name of this invocation's journal.
+        run_token: name of this invocation, of its journal and of the folder of its later stages; it
+            begins with the name of the output, see `output_name`.
     """
 
     config: RunConfig
@@ -111,34 +112,26 @@ class JobSpec:
         return WorldGrid(zone, self.gsd_mm)
 
     @functools.cached_property
-    def run_hash(self) -> str:
-        """Identity of everything the result depends on: names the folder of later stages.
-
-        Versions of images that workers open later are not known here: such a job shares its folder
-        with no other run.
-        """
-        # Kept: every path of a later stage asks for it, and the config names every image.
-        run = None if self.images.is_opened.all() else self.run_token
-        return self._digest(run)
-
-    @functools.cached_property
     def job_hash(self) -> str:
-        """Identity of what is known before the job starts: the same for the same command."""
-        return self._digest(None)
+        """Identity of what the command asks for: the same for the same command.
 
-    def _digest(self, run: str | None) -> str:
+        Neither versions of images nor what a catalogue holds today are part of it.
+        """
         config = json.loads(self.config.to_json())
         facts = {
             "format": (TILE_FORMAT, FINISH_FORMAT),
             # What engines are told changes no result.
             "config": {key: value for key, value in config.items() if key != "engine"},
-            "images": self.images.digest,
-            "run": run,
             "bundle": self.bundle_sha256,
             "aoi": hashlib.sha256(self.aoi_wkb or b"").hexdigest(),
         }
         text = json.dumps(facts, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def output_name(out: Place) -> str:
+    """A short name of an output: what belongs to it in a shared store begins with it."""
+    return hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:10]
 
 
 def resolve_config(config: RunConfig, run_token: str = "run") -> JobSpec:
@@ -168,7 +161,7 @@ def resolve_config(config: RunConfig, run_token: str = "run") -> JobSpec:
         bundle=meta,
         bundle_sha256=file_sha256(bundle),
         aoi_wkb=aoi_wkb,
-        run_token=run_token,
+        run_token=f"{output_name(as_place(config.output))}-{run_token}",
     )
 
 

@@ -144,6 +144,8 @@ def _interrupt(job: "subprocess.Popen[bytes]", request: JobRequest, console: Con
             _stop(job)
             return "[yellow]the job goes on without us; the same command follows it[/]"
     _stop(job, CANCEL_S if request.is_remote else STOP_S)
+    if request.is_remote and job.returncode != EXIT_INTERRUPTED:
+        return "[red]left, but the engine did not say that it stopped the job; look there[/]"
     return "[yellow]stopped; finished tiles are kept: the same command resumes[/]"
 
 

@@ -100,17 +100,17 @@ class TileStore:
         """File of an image profile."""
         return self.root / "images" / f"{key}.npz"
 
-    def work_path(self, run_hash: str, stage: str, name: str) -> Place:
+    def work_path(self, run_token: str, stage: str, name: str) -> Place:
         """File of a later stage; in one of 256 folders, since a folder of millions is slow or full.
 
         The folder is that of the name's checksum, which any process finds again.
         """
         folder = _WORK_FOLDERS[zlib.crc32(name.encode()) % len(_WORK_FOLDERS)]
-        return self.root / "work" / run_hash / stage / folder / f"{name}.arrow"
+        return self.root / "work" / run_token / stage / folder / f"{name}.arrow"
 
-    def work_folders(self, run_hash: str) -> list[Place]:
+    def work_folders(self, run_token: str) -> list[Place]:
         """All folders that `work_path` names, whether they exist or not."""
-        work = self.root / "work" / run_hash
+        work = self.root / "work" / run_token
         return [work / stage / folder for stage in _WORK_STAGES for folder in _WORK_FOLDERS]
 
     def bundle_path(self, sha256: str) -> Place:

@@ -160,7 +160,7 @@ class _WriteShardDoFn(beam.DoFn):
         wanted = [shard.token for shard in plan.shards].index(token)
         parts = []
         for key in keys:
-            path = self._store.work_path(self._spec.run_hash, "resolved", work_name(key))
+            path = self._store.work_path(self._spec.run_token, "resolved", work_name(key))
             table, _ = read_table(path)
             mine = plan.assign(table["s2_cell"].to_numpy()) == wanted
             parts.append(table if mine.all() else table.filter(pa.array(mine)))

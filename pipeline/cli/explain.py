@@ -18,6 +18,7 @@ def explain_command(out: str, tile: str, picture: str | None, model: str | None)
     is a name from tiles.parquet, such as z36_g300mm_s4096_r-28_c370.
     """
     import dataclasses
+    import tempfile
 
     from geo.grid import Tile
     from pipeline.cli.inspect import read_manifest
@@ -37,7 +38,10 @@ def explain_command(out: str, tile: str, picture: str | None, model: str | None)
         config = dataclasses.replace(config, model=model)
     _check_tile(folder, wanted)
     path = Path(picture) if picture else Path(f"{wanted.name}.png")
-    facts = explain_tile(resolve_config(config), folder, wanted, path)
+    with tempfile.TemporaryDirectory() as store:
+        # What is found out about images now is not part of the dataset.
+        config = dataclasses.replace(config, tile_store=store)
+        facts = explain_tile(resolve_config(config), folder, wanted, path)
     for name, value in facts.items():
         click.echo(f"{name:<22}{value}")
     click.echo(f"drawn to {path}")

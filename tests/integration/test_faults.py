@@ -23,6 +23,8 @@ from running import (
 )
 from synthetic import draw_town, write_cog, write_town
 
+from pipeline.config import LimitConfig
+
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory):
@@ -195,3 +197,29 @@ def test_changed_image_recomputes_only_its_tiles(tmp_path):
         dataclasses.replace(config, images=(str(images[0]),), output=str(tmp_path / "alone"))
     )
     assert run["tiles_stored"] == manifest(alone.out_path)["tiles"]["num_tiles"]
+
+
+def test_a_tile_that_others_deaths_marked_is_tried_alone_and_delivered(job, tmp_path):
+    folder, config, expected = job
+    config = with_options(config, output=str(tmp_path / "out"), limits=LimitConfig(max_attempts=2))
+    marks = tmp_path / "out" / ".tiles" / "attempts" / sorted(_stored(folder / "whole"))[0]
+    marks.mkdir(parents=True)
+    (tmp_path / "out" / ".everyroof").touch()
+    for number in range(5):
+        (marks / f"1-{number}").touch()
+    result = run_command("run", str(write_config(config, tmp_path / "run.yaml")))
+    assert result.returncode == 0, result.stderr
+    assert shard_hashes(tmp_path / "out") == expected
+    assert not marks.exists()
+
+
+def test_outputs_that_share_a_store_leave_each_other_alone(job, tmp_path):
+    _, config, expected = job
+    store = str(tmp_path / "store")
+    first = with_options(config, output=str(tmp_path / "a"), tile_store=store)
+    second = with_options(config, output=str(tmp_path / "b"), tile_store=store)
+    for number, options in enumerate((first, second, first)):
+        run_here(options)
+        assert len(list((tmp_path / "store" / "journal").iterdir())) == min(number + 1, 2)
+        assert shard_hashes(Path(options.output)) == expected
+    assert not (tmp_path / "store" / "work").exists()

@@ -143,3 +143,19 @@ def test_a_worker_elsewhere_takes_the_bundle_from_the_store(bucket, tmp_path, mo
 def test_a_torn_line_of_a_killed_worker_is_skipped(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"event": "ti\n' + json.dumps({"event": "x"}) + "\n")
     assert [event["event"] for event in JournalReader(tmp_path).new_events()] == ["x"]
+
+
+def test_what_could_not_be_read_is_read_at_the_next_look(bucket, monkeypatch):
+    journal = open_journal(bucket / "run")
+    journal.write("planned", tiles=3)
+    journal.flush()
+    reader = JournalReader(bucket / "run")
+
+    def fail(*_: object) -> bytes:
+        raise StorageError("503")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ObjectPath, "read_range", fail)
+        with pytest.raises(StorageError):
+            list(reader.new_events())
+    assert [event["tiles"] for event in reader.new_events()] == [3]

@@ -8,10 +8,12 @@ from running import make_config, with_options
 from synthetic import draw_town, write_town
 
 from geo.finish import FinishConfig
-from pipeline.flink_jobs import FlinkError, last_cause, list_jobs
-from pipeline.remote_job import find_running_job, job_name, job_prefix, name_job, output_prefix
+from pipeline.engine_config import EngineConfig
+from pipeline.flink_jobs import FlinkError, FlinkJob, last_cause, list_jobs
+from pipeline.image_index import ImageIndex
+from pipeline.remote_job import RunningJob, find_running_job, job_name, name_job
 from pipeline.run import is_local
-from pipeline.spec import resolve_config
+from pipeline.spec import output_name, resolve_config
 from pipeline.supervise import JobRequest
 
 PYTHON_TRACE = """\
@@ -58,24 +60,31 @@ def spec(tmp_path):
     return resolve_config(make_config(tmp_path, [image]))
 
 
-def test_a_jobs_name_tells_its_output_and_what_it_computes(spec):
-    other = dataclasses.replace(
-        spec, config=with_options(spec.config, finish=FinishConfig(square=False))
+def test_a_jobs_name_tells_its_output_its_journal_and_what_it_computes(spec):
+    assert job_name(spec) == f"everyroof-{spec.run_token}-{spec.job_hash[:10]}"
+    assert spec.run_token.startswith(f"{output_name(spec.out_path)}-")
+    running = RunningJob(
+        master="host:1", job=FlinkJob(job_id="1", name=job_name(spec), state="RUNNING")
     )
-    again = dataclasses.replace(spec, run_token="0123456789ab")
-    elsewhere = dataclasses.replace(spec, config=with_options(spec.config, output="elsewhere"))
-    assert job_name(spec).startswith(job_prefix(spec))
-    assert job_prefix(spec).startswith(output_prefix(spec))
-    assert output_prefix(other) == output_prefix(spec)
-    assert job_prefix(other) != job_prefix(spec)
-    assert job_prefix(again) == job_prefix(spec)
-    assert job_name(again).endswith("-0123456789ab")
-    assert output_prefix(elsewhere) != output_prefix(spec)
+    assert running.run_token == spec.run_token
     options = PipelineOptions(["--runner=FlinkRunner"])
     name_job(spec, options)
     assert options.get_all_options()["job_name"] == job_name(spec)
     # Dataflow takes nothing else.
     assert set(job_name(spec)) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
+
+
+def test_the_same_command_is_known_again_whatever_its_images_are_now(spec):
+    config = spec.config
+    engine = dataclasses.replace(
+        spec, config=with_options(config, engine=EngineConfig(min_ram="1GB"))
+    )
+    square = dataclasses.replace(
+        spec, config=with_options(config, finish=FinishConfig(square=False))
+    )
+    moved = dataclasses.replace(spec, images=ImageIndex.of([], []))
+    assert engine.job_hash == moved.job_hash == spec.job_hash
+    assert square.job_hash != spec.job_hash
 
 
 def test_a_cluster_that_does_not_answer_is_named():
