@@ -6,6 +6,7 @@ In a bucket the finished file is uploaded, which has the same effect.
 """
 
 import contextlib
+import errno
 import logging
 import os
 import re
@@ -18,6 +19,8 @@ from geo.object_path import ObjectPath
 
 logger = logging.getLogger(__name__)
 
+# What systems answer where a disk has no hard links (FAT, some network and FUSE disks).
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 _LEFTOVER_NAME = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{16}\.tmp", re.DOTALL)
 
 
@@ -84,6 +87,44 @@ def write_atomically(path: str | os.PathLike[str] | ObjectPath, data: bytes | st
         return
     with atomic_path(path) as temporary:
         temporary.write_bytes(whole)
+
+
+def create_atomically(path: str | os.PathLike[str] | ObjectPath, data: bytes | str) -> bool:
+    """Write a whole file, text as UTF-8, unless there is one: of several writers one succeeds.
+
+    On a disk without hard links the look and the rename are two steps: writers that meet between
+    them may both succeed, and the last one's file stays.
+
+    Returns:
+        Whether this call wrote it; if not, another's whole file is there.
+
+    Raises:
+        OSError: if it cannot be written.
+        StorageError: if an object cannot be put.
+    """
+    whole = data.encode() if isinstance(data, str) else data
+    if isinstance(path, ObjectPath):
+        return path.create_bytes(whole)
+    final = Path(path)
+    if final.exists():
+        return False
+    temporary = final.with_name(f".{final.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        temporary.write_bytes(whole)
+        _flush(temporary, os.O_RDWR)
+        try:
+            os.link(temporary, final)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            temporary.replace(final)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+    _flush(final.parent, os.O_RDONLY)
+    return True
 
 
 def leftovers(folder: str | os.PathLike[str]) -> list[Path]:

@@ -76,7 +76,7 @@ def hidden_pixels(
         bool, shape (height, width); None: none of them.
 
     Raises:
-        RasterError: if the mask cannot be read.
+        RasterError: if the mask cannot be read, or changed since it was opened.
     """
     hidden: BoolArray | None = None
     if limit.outline is not None:
@@ -128,11 +128,15 @@ def _cloudy(
     block_map = map_blocks(info, level, grid, window)
     cloudy = np.zeros((window.height, window.width), np.uint8)
     max_px = max_read_bytes // np.dtype(info.dtype).itemsize
-    for chunk in plan_chunks(block_map, block_map.touches, max_px):
+    chunks = list(plan_chunks(block_map, block_map.touches, max_px))
+    for chunk in chunks:
         values, _ = reader.read(info, level, chunk.source)
         flags = np.isin(values[:, :, 0], mask.values).view(np.uint8)
         if flags.any():
             _mark(cloudy, window, block_map, chunk, flags)
+    if chunks:
+        # After the reads, as for the image: where all is cloudy nobody asks for the image itself.
+        reader.check_unchanged(info)
     return cloudy.view(np.bool_)
 
 

@@ -27,7 +27,7 @@ from geo.image_names import shown_path
 from geo.images import ImageInfo
 from geo.pixel_window import PixelWindow
 from geo.remote_names import redact, to_gdal
-from geo.remote_state import UNKNOWN, remote_state
+from geo.remote_state import UNKNOWN, remote_states
 
 Uint8Array = npt.NDArray[np.uint8]
 
@@ -127,14 +127,11 @@ class ImageReader:
 
     def _compare_states(self, info: ImageInfo) -> None:
         self._refuse_changed(info)
-        for path, state in info.remote:
-            try:
-                now = remote_state(path)
-            except FileNotFoundError:
-                now = "gone"
-            if now not in (state, UNKNOWN):
-                self._changed.add(info.path)
-                self._drop(info.path)
+        states = [state for _, state in info.remote]
+        now = remote_states([path for path, _ in info.remote])
+        if any(new not in (old, UNKNOWN) for old, new in zip(states, now, strict=True)):
+            self._changed.add(info.path)
+            self._drop(info.path)
         self._refuse_changed(info)
 
     def _what_server_says(self, info: ImageInfo) -> str:

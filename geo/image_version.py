@@ -8,14 +8,17 @@ import numpy.typing as npt
 import rasterio
 from rasterio.windows import Window
 
+from geo.errors import RasterError
 from geo.gdal import is_local_file
-from geo.remote_names import is_remote
-from geo.remote_state import UNKNOWN, remote_state
+from geo.image_names import shown_path
+from geo.remote_names import is_remote, redact
+from geo.remote_state import GONE, UNKNOWN, remote_states
 
 _END_BYTES = 1 << 16
 _SAMPLE_PX = 512
-MAX_WATCHED = 16
-"""Remote files of one image (sidecars, sources of a VRT) that are watched for changes."""
+MAX_WATCHED = 256
+"""Remote files of one image (sidecars, sources of a VRT). All are asked for once a tile, since
+nothing tells cheaply which of them a tile is made of: more would cost more than reading it."""
 
 RemoteFiles = tuple[tuple[str, str], ...]
 """(path, state as `remote_state` tells it) of the files of an image that lie on servers."""
@@ -30,11 +33,23 @@ def remote_files(path: str, state: str, dataset: rasterio.DatasetReader) -> Remo
         dataset: the open image; its sidecars, and the sources of a VRT, are looked at.
 
     Raises:
-        FileNotFoundError: if one is not there.
+        RasterError: if there are more than `MAX_WATCHED`, or one is not there.
         StorageError: if a server does not answer.
     """
-    others = [name for name in dataset.files[1:] if is_remote(name)][: MAX_WATCHED - 1]
-    found = [(name, remote_state(name)) for name in others]
+    others = [name for name in dataset.files[1:] if is_remote(name)]
+    if len(others) > MAX_WATCHED:
+        raise RasterError(
+            f"image {shown_path(path)} is made of {len(others)} files on servers, more than the "
+            f"{MAX_WATCHED} that can be watched for changes; name them in a list or an index of "
+            "images (`images: - list:` or `- index:`) instead of a VRT"
+        )
+    found = list(zip(others, remote_states(others), strict=True))
+    gone = [name for name, mark in found if mark == GONE]
+    if gone:
+        raise RasterError(
+            f"image {shown_path(path)}: {redact(gone[0])}, a part of it, does not exist; check "
+            "its URL"
+        )
     return tuple((name, mark) for name, mark in [(path, state), *found] if mark != UNKNOWN)
 
 

@@ -141,6 +141,26 @@ class ObjectPath:
         with _told(self):
             _obstore().put(_store(self.bucket), self.key, data)
 
+    def create_bytes(self, data: bytes) -> bool:
+        """Put the whole object unless there is one; whether this call put it.
+
+        One conditional request. A service that is known to have none
+        (AWS_CONDITIONAL_PUT=disabled) is asked first and then told, which leaves a gap between.
+        """
+        from obstore.exceptions import AlreadyExistsError
+
+        with _told(self):
+            store = _store(self.bucket)
+            try:
+                _obstore().put(store, self.key, data, mode="create", use_multipart=False)
+            except AlreadyExistsError:
+                return False
+            except NotImplementedError:
+                if self.exists():
+                    return False
+                _obstore().put(store, self.key, data)
+        return True
+
     def write_text(self, text: str) -> None:
         """Put a text as UTF-8."""
         self.write_bytes(text.encode())

@@ -1,26 +1,23 @@
 """ImageShelf: what must be known of an image before a tile is read from it, found when needed.
 
-    work/RUN/opened/P/POSITION.json     what a run found when it opened an image, or its failure
-    images/KEY.npz                      profiles, by version
+    images/KEY.npz      profiles, by version
 
 An image of a catalogue is opened by the first worker that needs it. What it found, the version
-above all, is shared through the store for the rest of the run: all tiles of a run see the same
-version of an image, and one that changes meanwhile is noticed when its pixels are read. The next
-run opens it again, so that a changed image gives its tiles new hashes.
+above all, is shared through the store for the rest of the run (`pipeline.opened_images`): all tiles
+of a run see the same version of an image, and one that changes meanwhile is noticed when its pixels
+are read. The next run opens it again, so that a changed image gives its tiles new hashes.
 """
 
 import dataclasses
 import datetime
 import hashlib
 import json
+import time
 from collections import OrderedDict
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import shapely
 
-from geo.atomic_files import write_atomically
 from geo.errors import EveryroofError, RasterError
 from geo.image_limits import CloudMask, ImageLimit
 from geo.image_profile import ImageProfile, load_profile, profile_image, save_profile
@@ -28,6 +25,15 @@ from geo.image_reader import ImageReader
 from geo.images import ImageInfo, open_image
 from geo.places import Place
 from pipeline.image_index import IndexedImage, MaskSource
+from pipeline.opened_images import (
+    FAILED_FOR_S,
+    OpenedPair,
+    note_failure,
+    opened_path,
+    read_opened,
+    recent_failure,
+    share_opened,
+)
 from pipeline.spec import JobSpec
 from pipeline.tile_store import TileStore
 
@@ -72,6 +78,7 @@ class ImageShelf:
         self._store = store
         self._images: OrderedDict[int, OpenedImage] = OrderedDict()
         self._profiles: OrderedDict[int, ImageProfile] = OrderedDict()
+        self._failed: dict[int, tuple[float, str]] = {}
         self.reader = ImageReader()
         """Reads the images of one tile after the other; the last datasets stay open."""
 
@@ -83,7 +90,8 @@ class ImageShelf:
         """An image of the job, opened where nobody has yet.
 
         Raises:
-            RasterError: if it, or its cloud mask, cannot be opened.
+            RasterError: if it, or its cloud mask, cannot be opened, or could not be opened by this
+                or another worker in the last `FAILED_FOR_S` seconds.
         """
         if position not in self._images:
             indexed = self._spec.images[position]
@@ -101,8 +109,8 @@ class ImageShelf:
         """
         date = self._spec.images.column("date")[position].as_py()
         if date is None and not self._spec.images.is_opened[position]:
-            record = read_opened(self._opened_path(position)) or {}
-            date = record["info"].date if "info" in record else None
+            pair = read_opened(self._opened_path(position))
+            date = pair[0].date if pair else None
         return date
 
     def profile(self, position: int) -> ImageProfile:
@@ -140,25 +148,42 @@ class ImageShelf:
         text = json.dumps(facts, sort_keys=True, default=str)
         return self._store.profile_path(hashlib.sha256(text.encode()).hexdigest()[:32])
 
-    def _infos(self, position: int, indexed: IndexedImage) -> tuple[ImageInfo, ImageInfo | None]:
+    def _infos(self, position: int, indexed: IndexedImage) -> OpenedPair:
         if indexed.info is not None and indexed.cloud_mask is None:
             return indexed.info, None
+        pair = read_opened(self._opened_path(position))
+        if pair is None:
+            self._refuse_failed(position)
+            pair = self._open_and_share(position, indexed)
+        return pair
+
+    def _open_and_share(self, position: int, indexed: IndexedImage) -> OpenedPair:
+        """Open an image and its mask, unless another worker does it sooner."""
         path = self._opened_path(position)
-        record = read_opened(path)
-        if record is not None and "info" in record:
-            return record["info"], record["mask"]
         try:
             info = indexed.info or self._open(indexed)
             mask = _open_mask(indexed.cloud_mask) if indexed.cloud_mask else None
         except EveryroofError as error:
-            _write_opened(path, {"reason": str(error)})
+            pair = read_opened(path)
+            if pair is not None:
+                return pair
+            self._failed[position] = (time.monotonic(), str(error))
+            note_failure(path, str(error))
             raise
-        found = {"info": info.to_dict(), "mask": mask and mask.to_dict()}
-        _write_opened(path, found)
-        return info, mask
+        return share_opened(path, info, mask)
+
+    def _refuse_failed(self, position: int) -> None:
+        """Fail at once where this worker, or another, waited in vain a short while ago."""
+        if position in self._failed:
+            at_s, reason = self._failed[position]
+            if time.monotonic() - at_s < FAILED_FOR_S:
+                raise RasterError(reason)
+        reason_of_another = recent_failure(self._opened_path(position))
+        if reason_of_another is not None:
+            raise RasterError(reason_of_another)
 
     def _opened_path(self, position: int) -> Place:
-        return opened_folder(self._spec, self._store) / f"{position // 1000}/{position}.json"
+        return opened_path(self._spec, self._store, position)
 
     def _open(self, indexed: IndexedImage) -> ImageInfo:
         return open_image(
@@ -192,39 +217,3 @@ def _open_mask(source: MaskSource) -> ImageInfo:
         return open_image(source.path, bands=(source.band,), num_bands=1)
     except RasterError as error:
         raise RasterError(f"cloud mask: {error}") from error
-
-
-def opened_folder(spec: JobSpec, store: TileStore) -> Place:
-    """Folder of what this run found when it opened images."""
-    return store.root / "work" / spec.run_token / "opened"
-
-
-def read_opened(path: Place) -> dict[str, Any] | None:
-    """What a run found: {"info", "mask"} or {"reason"}; None where it was not opened."""
-    try:
-        record: dict[str, Any] = json.loads(path.read_text())
-    except FileNotFoundError:
-        return None
-    for name in ("info", "mask"):
-        if record.get(name) is not None:
-            record[name] = ImageInfo.from_dict(record[name])
-    return record
-
-
-def all_opened(spec: JobSpec) -> Iterator[tuple[int, dict[str, Any]]]:
-    """What this run found of every image that it opened: (position, record), by position."""
-    folder = opened_folder(spec, TileStore(spec.store_path))
-    found: list[Place] = []
-    if isinstance(folder, Path):
-        found += folder.glob("*/*.json")
-    else:
-        found += (path for path, _ in folder.walk())
-    for path in sorted(found, key=lambda path: int(path.stem)):
-        record = read_opened(path)
-        if record is not None:
-            yield int(path.stem), record
-
-
-def _write_opened(path: Place, record: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps(record, sort_keys=True))

@@ -1,6 +1,7 @@
 """OUT/images.parquet: every image of the job, where it lies, and what became of it."""
 
 import dataclasses
+import datetime
 from typing import Any
 
 import pyarrow as pa
@@ -8,8 +9,8 @@ import shapely
 
 from geo.geoparquet import WriteConfig, write_shard
 from geo.remote_names import redact
-from pipeline.image_shelf import all_opened
 from pipeline.ledger import bbox_column
+from pipeline.opened_images import all_opened
 from pipeline.spec import JobSpec
 
 IMAGES_NAME = "images.parquet"
@@ -50,9 +51,41 @@ class ImagesSummary:
     num_bytes: int
 
 
-def write_images(spec: JobSpec) -> ImagesSummary:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FoundImages:
+    """What the run found of each image that could be used, by position.
+
+    Attributes:
+        versions: identities of the contents; None where nobody opened the image.
+        dates: days they were taken; None where unknown.
+        reasons: why they could not be opened; empty where they could, or nobody tried.
+    """
+
+    versions: list[str | None]
+    dates: list[datetime.date | None]
+    reasons: list[str]
+
+
+def find_images(spec: JobSpec) -> FoundImages:
+    """Read what the run's workers found: one request for each image that they opened."""
+    images = spec.images
+    dates = images.column("date").to_pylist()
+    versions: list[str | None] = [None] * len(images)
+    for position, is_opened in enumerate(images.is_opened.tolist()):
+        if is_opened:
+            versions[position] = images[position].version
+    reasons = [""] * len(images)
+    for position, record in all_opened(spec):
+        if isinstance(record, str):
+            reasons[position] = record
+        else:
+            versions[position], dates[position] = record[0].version, record[0].date
+    return FoundImages(versions=versions, dates=dates, reasons=reasons)
+
+
+def write_images(spec: JobSpec, found: FoundImages) -> ImagesSummary:
     """Write OUT/images.parquet, whole or not at all."""
-    table = pa.concat_tables([_usable_rows(spec), _failed_rows(spec)])
+    table = pa.concat_tables([_usable_rows(spec, found), _failed_rows(spec)])
     info = write_shard(
         spec.out_path / IMAGES_NAME, [table], schema=IMAGES_SCHEMA, config=WriteConfig()
     )
@@ -65,18 +98,17 @@ def write_images(spec: JobSpec) -> ImagesSummary:
     )
 
 
-def images_in_manifest(spec: JobSpec) -> dict[str, Any]:
+def images_in_manifest(spec: JobSpec, found: FoundImages) -> dict[str, Any]:
     """The manifest's own lists of images, for jobs of few."""
     facts: dict[str, Any] = {}
     if len(spec.images) <= MAX_IN_MANIFEST:
-        versions, dates, _ = _found(spec)
         facts["images"] = [
             {"image_id": name, "path": path, "version": version, "date": date}
             for name, path, version, date in zip(
                 spec.images.column("image_id").to_pylist(),
                 spec.images.column("path").to_pylist(),
-                versions,
-                dates,
+                found.versions,
+                found.dates,
                 strict=True,
             )
         ]
@@ -85,39 +117,20 @@ def images_in_manifest(spec: JobSpec) -> dict[str, Any]:
     return facts
 
 
-def _found(spec: JobSpec) -> tuple[list[str | None], list[Any], list[str]]:
-    """Version, date and reason of each usable image, as far as the run found them."""
-    images = spec.images
-    dates = images.column("date").to_pylist()
-    versions: list[str | None] = [None] * len(images)
-    for position, is_opened in enumerate(images.is_opened.tolist()):
-        if is_opened:
-            versions[position] = images[position].version
-    reasons = [""] * len(images)
-    for position, record in all_opened(spec):
-        if "info" in record:
-            versions[position] = record["info"].version
-            dates[position] = record["info"].date
-        else:
-            reasons[position] = record["reason"]
-    return versions, dates, reasons
-
-
-def _usable_rows(spec: JobSpec) -> pa.Table:
-    versions, dates, reasons = _found(spec)
+def _usable_rows(spec: JobSpec, found: FoundImages) -> pa.Table:
     outlines = spec.images.outlines()
     status = [
         "failed" if reason else "opened" if version else "unused"
-        for version, reason in zip(versions, reasons, strict=True)
+        for version, reason in zip(found.versions, found.reasons, strict=True)
     ]
     return pa.table(
         [
             spec.images.column("image_id"),
             pa.array(map(redact, spec.images.column("path").to_pylist()), pa.string()),
             pa.array(status, pa.string()),
-            pa.array(map(redact, reasons), pa.string()),
-            pa.array(versions, pa.string()),
-            pa.array(dates, pa.date32()),
+            pa.array(map(redact, found.reasons), pa.string()),
+            pa.array(found.versions, pa.string()),
+            pa.array(found.dates, pa.date32()),
             pa.array(shapely.to_wkb(outlines), pa.binary()),
             bbox_column(spec.images.bounds),
         ],

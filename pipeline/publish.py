@@ -20,7 +20,9 @@ from pipeline.counters import note_element
 from pipeline.dataset_pages import write_dataset_stac, write_run_report
 from pipeline.images_table import (
     IMAGES_NAME,
+    FoundImages,
     ImagesSummary,
+    find_images,
     images_in_manifest,
     write_images,
 )
@@ -95,7 +97,8 @@ def _publish(
     stac = write_dataset_stac(spec, shards)
     write_run_report(spec, shards, totals, facts)
     _write_json(spec.out_path / "run.json", facts)
-    data = manifest(spec, shards, summary, write_images(spec), totals)
+    found = find_images(spec)
+    data = manifest(spec, shards, summary, write_images(spec, found), found, totals)
     _write_json(spec.out_path / MANIFEST_NAME, {**data, "stac": stac})
     journal = store.journal(spec.run_token)
     note_element(journal, "PublishDataset", begin)
@@ -132,6 +135,7 @@ def manifest(
     shards: Sequence[WrittenShard],
     ledger: LedgerSummary,
     images: ImagesSummary,
+    found: FoundImages,
     totals: RunTotals,
 ) -> dict[str, Any]:
     """The manifest: what the dataset holds and what it was made of; no times.
@@ -141,6 +145,7 @@ def manifest(
         shards: the files, in the order of their names.
         ledger: what became of the tiles.
         images: what became of the images.
+        found: what the run found of each.
         totals: of the run's journal, for what the network ran on.
     """
     return {
@@ -152,7 +157,7 @@ def manifest(
             "ran_on": totals.fingerprints,
         },
         "gsd_m": spec.gsd_m,
-        **images_in_manifest(spec),
+        **images_in_manifest(spec, found),
         "images_file": {"path": IMAGES_NAME, **dataclasses.asdict(images)},
         "counts": {
             "footprints": sum(shard.num_rows for shard in shards),

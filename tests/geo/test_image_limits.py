@@ -7,6 +7,7 @@ import shapely
 from affine import Affine
 from hypothesis import given
 from hypothesis import strategies as st
+from image_server import serve_images
 from raster_files import textured, write_raster
 
 from geo.errors import RasterError
@@ -109,6 +110,40 @@ def test_what_is_hidden_does_not_depend_on_the_window(
         assert not expected.any()
     else:
         np.testing.assert_array_equal(some, expected)
+
+
+def _hide_some_times(limit, reader):
+    for _ in range(4):
+        hidden_pixels(limit, reader, GRID, _window(), MAX_BYTES)
+
+
+@pytest.mark.parametrize("after", [0, 2])
+def test_a_mask_that_changes_under_the_job_is_noticed(tmp_path, after):
+    crs, transform, shape = MASKS["finer"]
+    values = np.zeros((1, *shape), np.uint8)
+    served = tmp_path / "served"
+    served.mkdir()
+    write_raster(served / "mask.tif", values, crs, transform)
+    write_raster(tmp_path / "other.tif", values + 3, crs, transform)
+    with serve_images(served) as server, ImageReader() as reader:
+        info = open_image(f"{server.url}/mask.tif", bands=(1,), num_bands=1)
+        limit = ImageLimit(cloud_mask=CloudMask(info=info, values=(3,)))
+        assert hidden_pixels(limit, reader, GRID, _window(), MAX_BYTES) is None
+        server.change_after(after, "/mask.tif", tmp_path / "other.tif")
+        with pytest.raises(RasterError, match=r"mask\.tif changed on its server under the job"):
+            _hide_some_times(limit, reader)
+
+
+def test_a_mask_that_a_tile_does_not_touch_is_not_asked_for(tmp_path):
+    crs, transform, shape = MASKS["finer"]
+    write_raster(tmp_path / "mask.tif", np.zeros((1, *shape), np.uint8), crs, transform)
+    with serve_images(tmp_path) as server, ImageReader() as reader:
+        info = open_image(f"{server.url}/mask.tif", bands=(1,), num_bands=1)
+        limit = ImageLimit(cloud_mask=CloudMask(info=info, values=(3,)))
+        asked = len(server.requests())
+        far = PixelWindow(_window().col_off + 9000, _window().row_off, 50, 50)
+        assert hidden_pixels(limit, reader, GRID, far, MAX_BYTES) is None
+        assert len(server.requests()) == asked
 
 
 def _lonlat(points, window):

@@ -1,8 +1,11 @@
 """Places: a folder, or a prefix of a bucket, by the same methods."""
 
+import errno
 import io
 import os
 import pickle
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,7 +14,7 @@ import pytest
 from s3_server import BUCKET, s3_environment, serve_s3, without_aws
 from synthetic import draw_town, write_cog
 
-from geo.atomic_files import atomic_path, write_atomically
+from geo.atomic_files import atomic_path, create_atomically, write_atomically
 from geo.errors import StorageError
 from geo.gdal import gdal_env
 from geo.image_levels import choose_level
@@ -97,6 +100,39 @@ def test_a_file_appears_whole_or_not_at_all(place):
     write_atomically(final, "text")
     assert final.read_text() == "text"
     assert [path.name for path in place.iterdir()] == ["x.bin"]
+
+
+def test_of_several_creators_one_succeeds_and_its_file_stays(place):
+    final, num = place / "x.json", 8
+    # moto looks and writes in two steps, unlike the services: there one comes after the other.
+    num_at_once = num if isinstance(place, Path) else 1
+    start = threading.Barrier(num_at_once)
+
+    def create(i):
+        start.wait()
+        return create_atomically(final, f"{i}" * 1000)
+
+    with ThreadPoolExecutor(num_at_once) as pool:
+        is_mine = list(pool.map(create, range(num)))
+    assert sum(is_mine) == 1
+    assert final.read_text() == f"{is_mine.index(True)}" * 1000
+    assert not create_atomically(final, "later")
+    assert final.read_text() == f"{is_mine.index(True)}" * 1000
+    assert [path.name for path in place.iterdir()] == ["x.json"]
+
+
+def test_a_disk_without_links_and_a_service_without_conditions_still_create(
+    place, tmp_path, monkeypatch
+):
+    def refuse(*_):
+        raise OSError(errno.ENOTSUP, "no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    monkeypatch.setenv("AWS_CONDITIONAL_PUT", "disabled")
+    assert create_atomically(place / "x", "first")
+    assert not create_atomically(place / "x", "second")
+    assert (place / "x").read_text() == "first"
+    assert [path.name for path in place.iterdir()] == ["x"]
 
 
 def test_large_objects_go_in_parts_and_come_back(bucket, tmp_path):

@@ -10,9 +10,11 @@ from synthetic import draw_town, write_cog
 from geo.errors import RasterError
 from geo.image_levels import choose_level
 from geo.image_reader import ImageReader
+from geo.image_version import MAX_WATCHED
 from geo.images import ImageInfo, open_image
 from geo.network_use import take_network_use
 from geo.pixel_window import PixelWindow
+from geo.remote_state import MAX_ASKED_AT_ONCE
 
 WINDOW = PixelWindow(100, 700, 900, 800)
 
@@ -155,6 +157,97 @@ def test_a_file_that_changes_is_not_mixed(town, tmp_path, has_etag, after):
         again = open_image(f"{server.url}/town.tif")
         assert again.version != info.version
         np.testing.assert_array_equal(_read(again), _read(open_image(str(folder / "town.tif"))))
+
+
+NUM_SOURCES = 20
+
+
+def _mosaic(folder, urls):
+    """A VRT on this machine of files on a server, side by side."""
+    import rasterio
+
+    with rasterio.open(folder / "small.tif") as source:
+        height, width = source.shape
+        transform, wkt = source.transform, source.crs.to_wkt()
+    bands = ""
+    for band, colour in enumerate(("Red", "Green", "Blue"), 1):
+        parts = "".join(
+            f"<SimpleSource><SourceFilename>/vsicurl/{url}</SourceFilename>"
+            f"<SourceBand>{band}</SourceBand>"
+            f'<SourceProperties RasterXSize="{width}" RasterYSize="{height}" DataType="Byte" '
+            f'BlockXSize="{width}" BlockYSize="{height}"/>'
+            f'<SrcRect xOff="0" yOff="0" xSize="{width}" ySize="{height}"/>'
+            f'<DstRect xOff="{i * width}" yOff="0" xSize="{width}" ySize="{height}"/>'
+            "</SimpleSource>"
+            for i, url in enumerate(urls)
+        )
+        bands += (
+            f'<VRTRasterBand dataType="Byte" band="{band}"><ColorInterp>{colour}</ColorInterp>'
+            f"{parts}</VRTRasterBand>"
+        )
+    path = folder / "mosaic.vrt"
+    path.write_text(
+        f'<VRTDataset rasterXSize="{len(urls) * width}" rasterYSize="{height}"><SRS>{wkt}</SRS>'
+        f"<GeoTransform>{', '.join(map(repr, transform.to_gdal()))}</GeoTransform>{bands}"
+        "</VRTDataset>"
+    )
+    return str(path)
+
+
+@pytest.fixture
+def mosaic(served, tmp_path):
+    """The server, its folder of small images, and a VRT of twenty of them."""
+    server, folder = served
+    write_cog(tmp_path / "small.tif", draw_town(64, 64, seed=3))
+    write_cog(tmp_path / "new.tif", draw_town(64, 64, seed=4))
+    for i in range(NUM_SOURCES):
+        shutil.copy(tmp_path / "small.tif", folder / f"{i}.tif")
+    path = _mosaic(tmp_path, [f"{server.url}/{i}.tif" for i in range(NUM_SOURCES)])
+    return server, folder, path
+
+
+def test_any_source_of_a_mosaic_changes_its_version(mosaic, tmp_path):
+    _, folder, path = mosaic
+    info = open_image(path)
+    assert len(info.remote) == NUM_SOURCES
+    assert open_image(path).version == info.version
+    with ImageReader() as reader:
+        reader.check_unchanged(info)
+        shutil.copy(tmp_path / "new.tif", folder / "17.tif")
+        with pytest.raises(RasterError, match="changed on its server under the job"):
+            reader.check_unchanged(info)
+    assert open_image(path).version != info.version
+
+
+def test_a_source_that_is_gone_is_named(mosaic):
+    _, folder, path = mosaic
+    info = open_image(path)
+    (folder / "17.tif").unlink()
+    with ImageReader() as reader, pytest.raises(RasterError, match="changed on its server"):
+        reader.check_unchanged(info)
+    with pytest.raises(RasterError, match=r"/17\.tif, a part of it, does not exist"):
+        open_image(path)
+
+
+def test_a_server_that_refuses_is_not_asked_for_every_source(mosaic):
+    server, _, path = mosaic
+    info = open_image(path)
+    before = len(server.requests())
+    server.misbehave("403")
+    with ImageReader() as reader, pytest.raises(RasterError, match="cannot tell whether"):
+        reader.check_unchanged(info)
+    asked = server.requests()[before:]
+    assert 1 <= len(asked) <= MAX_ASKED_AT_ONCE
+
+
+def test_a_mosaic_of_more_files_than_can_be_watched_is_refused(mosaic, tmp_path):
+    server, _, _ = mosaic
+    num_files = MAX_WATCHED + 1
+    path = _mosaic(tmp_path, [f"{server.url}/0.tif?part={i}" for i in range(num_files)])
+    before = len(server.requests())
+    with pytest.raises(RasterError, match=rf"made of {num_files} files.*list or an index"):
+        open_image(path)
+    assert len(server.requests()) - before < num_files
 
 
 def test_a_removed_file_is_named(served):
