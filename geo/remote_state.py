@@ -3,16 +3,12 @@
 import functools
 from typing import Any
 
-from geo.errors import StorageError
+from geo.errors import StateError, StorageError
 from geo.network_use import note_request
 from geo.object_path import ObjectPath, retry_options, url_of_object
 from geo.remote_names import redact, to_url
 
 UNKNOWN = ""
-
-
-class StateError(StorageError):
-    """A server that refuses, or answers in a way that waiting does not change."""
 
 
 def remote_state(path: str) -> str:
