@@ -24,13 +24,14 @@ from urllib.parse import unquote, urlsplit
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Request:
-    """What was asked for and answered."""
+    """What was asked for and answered; `connection` is the client's port."""
 
     method: str
     path: str
     range: str
     status: int
     num_bytes: int
+    connection: int
 
 
 class ImageServer:
@@ -183,6 +184,7 @@ class _Handler(BaseHTTPRequestHandler):
             range=self.headers.get("Range", ""),
             status=status,
             num_bytes=num_bytes if self.command == "GET" else 0,
+            connection=self.client_address[1],
         )
         self.log.append(dataclasses.asdict(entry))
 
