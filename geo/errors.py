@@ -30,3 +30,7 @@ class DatasetError(GeoError):
 
 class StorageError(GeoError):
     """A bucket or an object store that cannot be used."""
+
+
+class StateError(StorageError):
+    """A server that refuses, or answers in a way that waiting does not change."""

@@ -18,14 +18,14 @@ from affine import Affine
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-from geo.errors import GridError, RasterError, StorageError
+from geo.errors import GridError, RasterError, StateError, StorageError
 from geo.gdal import gdal_env, gdal_reason, is_remote
 from geo.grid import check_latitudes, unwrap_longitude, zone_of_longitude, zone_to_lonlat
 from geo.image_checks import check_file, check_georeference, choose_bands
 from geo.image_names import shown_path
 from geo.image_version import RemoteFiles, content_version, remote_files
 from geo.remote_names import redact, to_gdal
-from geo.remote_state import UNKNOWN, StateError, remote_state
+from geo.remote_state import UNKNOWN, remote_state
 
 Float64Array = npt.NDArray[np.float64]
 
@@ -153,11 +153,12 @@ def open_image(
             complex values, or lies beyond the UTM zones.
     """
     check_file(path)
+    problem = ""
     try:
         with gdal_env(path), warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             # Before it is opened: a change from here on is noticed.
-            state = _state_at_start(path) if is_remote(path) else UNKNOWN
+            state, problem = _state_at_start(path) if is_remote(path) else (UNKNOWN, "")
             with rasterio.open(to_gdal(path)) as dataset:
                 return _inspect(path, state, dataset, image_id, date, bands, num_bands, version)
     except RasterError as error:
@@ -166,15 +167,18 @@ def open_image(
         raise RasterError(f"image {redact(path)} does not exist; check the URL") from None
     except (RasterioError, OSError, StorageError) as error:
         shown = redact(shown_path(path))
-        raise RasterError(f"cannot read image {shown}: {gdal_reason(error)}") from error
+        reasons = [reason for reason in (gdal_reason(error), problem) if reason]
+        raise RasterError(f"cannot read image {shown}: {'; '.join(reasons)}") from error
 
 
-def _state_at_start(path: str) -> str:
+def _state_at_start(path: str) -> tuple[str, str]:
+    """A remote image's state; else `UNKNOWN`, and why its server does not tell it."""
     try:
-        return remote_state(path)
-    except StateError:
-        # It may want headers that only GDAL was told of, or give no ranges: let GDAL try.
-        return UNKNOWN
+        return remote_state(path), ""
+    except StateError as error:
+        # It may want headers, a profile or a region that only GDAL knows of, or give no ranges: let
+        # GDAL try.
+        return UNKNOWN, str(error)
 
 
 def _inspect(

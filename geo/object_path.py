@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from geo.errors import StorageError
+from geo.errors import StateError, StorageError
 from geo.remote_names import redact, to_url
 
 SCHEMES = ("s3://", "gs://")
@@ -26,10 +26,21 @@ MAX_RETRIES = 6
 RETRY_TIMEOUT_S = 90
 REQUEST_TIMEOUT_S = 60
 _READ_BYTES = 8 << 20
+_SETTINGS = ("AWS_", "GOOGLE_", "GS_")
+"""Beginnings of the names in the environment that say how buckets are reached."""
 
+# A machine's own service for credentials is asked last: there were none elsewhere.
+_METADATA_SERVICE = (
+    "169.254.169.254",
+    "/latest/api/token",
+    "/latest/meta-data",
+    "computeMetadata",
+    "metadata.google",
+)
 _CREDENTIALS = {
-    "s3://": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (AWS_ENDPOINT_URL for another service)",
-    "gs://": "GOOGLE_APPLICATION_CREDENTIALS",
+    "s3://": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (AWS_ENDPOINT_URL for another service, "
+    "AWS_NO_SIGN_REQUEST=YES for a public bucket)",
+    "gs://": "GOOGLE_APPLICATION_CREDENTIALS (GS_NO_SIGN_REQUEST=YES for a public bucket)",
 }
 
 
@@ -58,7 +69,8 @@ class ObjectPath:
         if scheme is None:
             raise StorageError(f"{redact(url)}: expected s3://BUCKET/KEY or gs://BUCKET/KEY")
         bucket, _, key = url.removeprefix(scheme).partition("/")
-        if "@" in bucket or "?" in url:
+        # A colon begins a password: a secret key of AWS's may hold slashes.
+        if "@" in bucket or ":" in bucket or "?" in url:
             raise StorageError(
                 f"{redact(url)}: credentials and queries have no place in it; set "
                 f"{_CREDENTIALS[scheme]} in the environment"
@@ -283,7 +295,7 @@ def retry_options() -> Any:
 
 
 def _store(bucket: str) -> Any:
-    names = (name for name in os.environ if name.startswith(("AWS_", "GOOGLE_")))
+    names = (name for name in os.environ if name.startswith(_SETTINGS))
     return _connect(bucket, tuple(sorted((name, os.environ[name]) for name in names)))
 
 
@@ -297,15 +309,21 @@ def _connect(bucket: str, settings: tuple[tuple[str, str], ...]) -> Any:
         "connect_timeout": "10s",
         "allow_http": _endpoint().startswith("http://"),
     }
-    if bucket.startswith("gs://"):
-        return GCSStore(
-            bucket.removeprefix("gs://"), client_options=options, retry_config=retry_options()
-        )
     # Both libraries call the same things by different names: one variable serves both.
     config: Any = {}
+    if bucket.startswith("gs://"):
+        options["allow_http"] = os.environ.get("GOOGLE_BASE_URL", "").startswith("http://")
+        if _is_on("GS_NO_SIGN_REQUEST"):
+            config["skip_signature"] = True
+        return GCSStore(
+            bucket.removeprefix("gs://"),
+            client_options=options,
+            retry_config=retry_options(),
+            **config,
+        )
     if _endpoint():
         config["endpoint"] = _endpoint()
-    if os.environ.get("AWS_NO_SIGN_REQUEST", "").upper() in ("YES", "TRUE", "ON", "1"):
+    if _is_on("AWS_NO_SIGN_REQUEST"):
         config["skip_signature"] = True
     return S3Store(
         bucket.removeprefix("s3://"),
@@ -313,6 +331,11 @@ def _connect(bucket: str, settings: tuple[tuple[str, str], ...]) -> Any:
         retry_config=retry_options(),
         **config,
     )
+
+
+def _is_on(name: str) -> bool:
+    """Whether a switch of GDAL's is on in the environment."""
+    return os.environ.get(name, "").upper() in ("YES", "TRUE", "ON", "1")
 
 
 def _endpoint() -> str:
@@ -369,12 +392,19 @@ def _storage_error(path: ObjectPath, error: BaseException) -> StorageError:
         return _no_bucket(path)
     names = _CREDENTIALS[path.bucket[:5]]
     kind = type(error).__name__
-    if "169.254.169.254" in text or "metadata.google" in text or "credential" in text.lower():
-        return StorageError(
+    if any(sign in text for sign in _METADATA_SERVICE) or "credential" in text.lower():
+        return StateError(
             f"{path}: no credentials for {path.bucket}; set {names} in the environment ({text})"
         )
-    if "Permission" in kind or "Unauthenticated" in kind or "403" in text or "401" in text:
-        return StorageError(
+    if "Received redirect" in text and path.bucket.startswith("s3://"):
+        region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+        asked = f"not in {region}" if region else "in a region that is not named"
+        return StateError(
+            f"{path}: the bucket {path.bucket} lies {asked}; set AWS_REGION to the bucket's "
+            f"region in the environment ({text})"
+        )
+    if "Permission" in kind or "Unauthenticated" in kind or "403 For" in text or "401 U" in text:
+        return StateError(
             f"{path}: access to {path.bucket} is refused; check {names} and the bucket's policy "
             f"({text})"
         )

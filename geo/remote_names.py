@@ -17,10 +17,28 @@ _URL_TO_VSI = (
 )
 _NETWORK = ("/vsicurl", "/vsis3", "/vsigs", "/vsiaz", "/vsiadls", "/vsioss", "/vsiswift")
 
-_USER = re.compile(r"(?<=://)[^/\s@'\"]+@")
-_QUERY = re.compile(
-    r"((?:https?|s3|gs)://[^\s?'\"<>]*)\?([^\s'\"<>\\]+?)(?=[:;,.)]*(?:[\s'\"<>\\]|$))"
+# A colon that no port follows begins a password, which may hold slashes (AWS's keys do) and @.
+_USER = re.compile(
+    r'(?<=://)(?:(?!\[)[^\s/:@?"<>]*:(?!\d*(?:[/?#\s]|$))(?:[^\s?"<>]*@|[^\s"<>]*@[^\s"<>]*)'
+    r'|[^\s/?#"<>]*@)'
 )
+_AUTHORIZATION = re.compile(
+    r"""(authorization['"]?\s*[:=]\s*['"]?)(?:basic|bearer|digest|negotiate|token)(?:\s|%20|\+)+"""
+    r"""[^\s&'"<>]+""",
+    re.IGNORECASE,
+)
+_VALUE_END = r"""(?=[:;,.)'\]}]*(?:[\s"<>\\]|$))"""
+_QUERY = re.compile(r'(?<=\?)([^\s"<>\\]*=[^\s"<>\\]*?)' + _VALUE_END)
+"""A query of names and values, whatever stands before it: urllib3 tells paths without a host."""
+_BARE_QUERY = re.compile(
+    r'((?:[a-z][a-z0-9+.-]*://[^\n?"<>]*|\burl: ?/[^\s?"<>]*|/vsi[a-z0-9_]+[^\s?"<>]*)\?)'
+    # In a pattern such as s3://b/tile_?.tif the sign stands for a letter.
+    r"(?![\w?*/\[\]-]*\.(?:tiff?|jp2|vrt|img|png|jpe?g)\b)"
+    r"""[^\s'"<>\\:;,.)=][^\s"<>\\=]*?""" + _VALUE_END,
+    re.IGNORECASE,
+)
+"""A query that is one value, after a URL (which may hold blanks) or a server's path."""
+_SHOWN_NAME = re.compile(r"[\w.~%:\[\]-]{1,64}")
 
 
 def is_remote(path: str) -> bool:
@@ -52,11 +70,19 @@ def to_gdal(path: str) -> str:
 
 
 def redact(text: str) -> str:
-    """A text without what URLs in it may keep secret: users, passwords and values of queries."""
+    """A text without what URLs in it may keep secret: users, passwords and values of queries.
+
+    Schemes may be missing or of any case. Names of a query's values stay, and so does text whose
+    question marks are followed by a blank.
+    """
+    text = _AUTHORIZATION.sub(r"\1***", text)
     text = _USER.sub("***@", text)
-    return _QUERY.sub(lambda match: f"{match[1]}?{_without_values(match[2])}", text)
+    text = _QUERY.sub(lambda match: _without_values(match[1]), text)
+    return _BARE_QUERY.sub(r"\1***", text)
 
 
 def _without_values(query: str) -> str:
     names = [part.partition("=") for part in query.split("&")]
-    return "&".join(f"{name}=***" if sign else "***" for name, sign, _ in names)
+    return "&".join(
+        f"{name}=***" if sign and _SHOWN_NAME.fullmatch(name) else "***" for name, sign, _ in names
+    )

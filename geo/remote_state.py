@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from geo.errors import StorageError
+from geo.errors import StateError, StorageError
 from geo.network_use import note_request
 from geo.object_path import ObjectPath, retry_options, url_of_object
 from geo.remote_names import redact, to_url
@@ -17,10 +17,6 @@ MAX_ASKED_AT_ONCE = 16
 """Requests under way for the files of one image: an answer is mostly waiting."""
 MAX_CLIENTS = 320
 """URLs whose client (and connection) is kept: the files of one large image, and some more."""
-
-
-class StateError(StorageError):
-    """A server that refuses, or answers in a way that waiting does not change."""
 
 
 def remote_state(path: str) -> str:

@@ -9,6 +9,10 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
+from geo.errors import StorageError
+from geo.remote_names import is_remote, to_url
+from pipeline.bucket_patterns import WILD, matching_objects
+from pipeline.fetch import local_copy
 from pipeline.image_index import FailedImage
 from pipeline.image_sources import (
     CatalogueError,
@@ -26,11 +30,10 @@ from pipeline.listed_images import (
 )
 
 _CSV_COLUMNS = ("path", "id", "date", "cloud_mask")
-_WILD = "*?["
 
 
 def list_glob(config: GlobConfig) -> Listing:
-    """Files of a pattern, sorted by path.
+    """Files, or objects of a bucket, of a pattern, sorted by path.
 
     An image's id is its path below the pattern's fixed folder, without extension: two files called
     tile.tif in different folders differ, and adding a file changes no other's id.
@@ -39,12 +42,14 @@ def list_glob(config: GlobConfig) -> Listing:
         CatalogueError: if no file matches.
     """
     needs_own_band(config.cloud_mask, config.glob)
-    if os.path.exists(config.glob):
+    elsewhere = is_remote(config.glob)
+    if not elsewhere and os.path.exists(config.glob):
         # A file whose name holds a bracket is itself before it is a pattern.
         mask = mask_of(config.cloud_mask, config.glob)
         return Listing(images=[ListedImage(path=config.glob, cloud_mask=mask)])
-    root = fixed_folder(config.glob)
-    paths = sorted(path for path in glob.iglob(config.glob, recursive=True) if os.path.isfile(path))
+    paths = matching_objects(config.glob) if elsewhere else _matching_files(config.glob)
+    pattern = to_url(config.glob) or config.glob
+    root = fixed_folder(pattern)
     if not paths:
         raise CatalogueError(
             f"no file matches {config.glob}; check the folder {root or '.'} and the pattern (** "
@@ -54,9 +59,7 @@ def list_glob(config: GlobConfig) -> Listing:
         images=[
             ListedImage(
                 path=path,
-                image_id=os.path.splitext(os.path.relpath(path, root or "."))[0].replace(
-                    os.sep, "/"
-                ),
+                image_id=None if path == pattern else _name_below(path, root or "."),
                 cloud_mask=mask_of(config.cloud_mask, path),
             )
             for path in paths
@@ -64,10 +67,20 @@ def list_glob(config: GlobConfig) -> Listing:
     )
 
 
+def _matching_files(pattern: str) -> list[str]:
+    found = glob.iglob(pattern, recursive=True)
+    return sorted(path for path in found if os.path.isfile(path))
+
+
+def _name_below(path: str, root: str) -> str:
+    return os.path.splitext(os.path.relpath(path, root))[0].replace(os.sep, "/")
+
+
 def fixed_folder(pattern: str) -> str:
     """The folder of a pattern up to the first part with a wildcard."""
     parts = pattern.split("/")
-    fixed = next(i for i, part in enumerate(parts) if any(sign in part for sign in _WILD))
+    wild = (i for i, part in enumerate(parts) if any(sign in part for sign in WILD))
+    fixed = next(wild, len(parts))
     return "/".join(parts[: min(fixed, len(parts) - 1)]) or ("/" if pattern[0] == "/" else "")
 
 
@@ -78,11 +91,11 @@ def list_paths(config: ListConfig) -> Listing:
         CatalogueError: if it cannot be read, has no path, or a row is broken; names the line.
     """
     try:
-        with open(config.list, newline="", encoding="utf-8-sig") as file:
+        with open(local_copy(config.list), newline="", encoding="utf-8-sig") as file:
             lines = file.read().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, StorageError, UnicodeDecodeError) as error:
         raise CatalogueError(f"{config.list}: cannot read the list of images: {error}") from error
-    is_csv = config.list.lower().endswith(".csv")
+    is_csv = _plain_name(config.list).endswith(".csv")
     if not is_csv:
         needs_own_band(config.cloud_mask, config.list)
     rows = _csv_rows(config, lines) if is_csv else _text_rows(config, lines)
@@ -90,6 +103,11 @@ def list_paths(config: ListConfig) -> Listing:
     if not images:
         raise CatalogueError(f"{config.list} names no image{_between(config.dates)}")
     return Listing(images=images)
+
+
+def _plain_name(path: str) -> str:
+    """A name in lower case, of a URL without its query."""
+    return (path.partition("?")[0] if is_remote(path) else path).lower()
 
 
 def _between(dates: tuple[datetime.date | None, datetime.date | None]) -> str:
@@ -193,8 +211,11 @@ def _read_index(config: VectorIndexConfig) -> "pd.DataFrame":
 
     try:
         options = {"layer": config.layer} if config.layer else {}
-        frame = geopandas.read_file(config.index, engine="pyogrio", **options)
-    except (OSError, ValueError, pyogrio.errors.DataSourceError) as error:
+        # A shapefile is several files, which only GDAL fetches together.
+        is_single = to_url(config.index) and not _plain_name(config.index).endswith(".shp")
+        path = local_copy(config.index) if is_single else config.index
+        frame = geopandas.read_file(path, engine="pyogrio", **options)
+    except (OSError, StorageError, ValueError, pyogrio.errors.DataSourceError) as error:
         raise CatalogueError(f"{config.index}: cannot read the image index: {error}") from error
     if not isinstance(frame, geopandas.GeoDataFrame) or config.location not in frame:
         raise CatalogueError(

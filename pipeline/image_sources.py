@@ -88,7 +88,10 @@ class ImageConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GlobConfig:
-    """Files by a pattern, sorted by path; each is opened when the run is planned."""
+    """Files, or objects of a bucket, by a pattern, sorted by path.
+
+    Each is opened when the run is planned.
+    """
 
     __pydantic_config__: ClassVar[dict[str, str]] = FORBID
 
@@ -115,7 +118,7 @@ class ListConfig:
     __pydantic_config__: ClassVar[dict[str, str]] = FORBID
 
     list: str
-    """The file: *.csv, or text."""
+    """The file or its URL: *.csv, or text."""
     dates: Dates = (None, None)
     """First and last day, both included; null: open. Images without a date in the CSV are kept."""
     cloud_mask: CloudMaskConfig | None = None
@@ -179,7 +182,7 @@ class VectorIndexConfig:
     __pydantic_config__: ClassVar[dict[str, str]] = FORBID
 
     index: str
-    """The vector file."""
+    """The vector file, or its URL."""
     layer: str | None = None
     """Its layer; the first unless given."""
     location: str = "location"
@@ -306,6 +309,8 @@ def as_record(source: Any) -> ResolvedSource:
     if not isinstance(source, str):
         return source  # type: ignore[no-any-return]
     is_local = "://" not in source and not source.startswith("/vsi")
-    if is_local and any(sign in source for sign in "*?["):
+    # Of a web server the signs are taken as they stand: it gives no list, and URLs have queries.
+    is_bucket = source.startswith(("s3://", "gs://", "gcs://"))
+    if (is_local or is_bucket) and any(sign in source for sign in "*?["):
         return GlobConfig(glob=source)
     return ImageConfig(path=source)

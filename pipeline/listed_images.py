@@ -93,10 +93,12 @@ def resolve_path(href: str, base: str) -> str:
     elif "://" in href or href.startswith(("/vsi", "/")):
         resolved = href
     elif "://" in base:
-        root, _, folder = base.partition("://")
+        # Queries, of signed URLs for instance, may hold slashes of their own.
+        root, _, folder = base.partition("?")[0].partition("://")
         host, _, path = folder.partition("/")
-        joined = os.path.normpath(os.path.join("/", os.path.dirname(path), href))
-        resolved = f"{root}://{host}{joined}"
+        name, sign, query = href.partition("?")
+        joined = os.path.normpath(os.path.join("/", os.path.dirname(path), name))
+        resolved = f"{root}://{host}{joined}{sign}{query}"
     else:
         resolved = os.path.normpath(os.path.join(os.path.dirname(base), href))
     if is_remote(base) and href.startswith("/") and not href.startswith("/vsi"):

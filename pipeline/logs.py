@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 from geo.remote_names import redact
 
@@ -20,7 +21,19 @@ BEAM_HANDLER = "FnApiLogRecordHandler"
 _tile: contextvars.ContextVar[str] = contextvars.ContextVar("tile", default="")
 
 
-class JsonFormatter(logging.Formatter):
+class _RedactingFormatter(logging.Formatter):
+    """Tracebacks without secrets: an error of a library often quotes the URL that it asked for."""
+
+    def formatException(self, ei: Any) -> str:
+        """A traceback, redacted."""
+        return redact(super().formatException(ei))
+
+    def formatStack(self, stack_info: str) -> str:
+        """A stack, redacted."""
+        return redact(super().formatStack(stack_info))
+
+
+class JsonFormatter(_RedactingFormatter):
     """A record as one JSON object: time (UTC), level, logger, message, and its tile if any."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -30,21 +43,24 @@ class JsonFormatter(logging.Formatter):
             "time": time.isoformat(timespec="milliseconds"),
             "level": record.levelname,
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": redact(record.getMessage()),
         }
         if _tile.get():
             entry["tile"] = _tile.get()
         if record.exc_info:
             entry["traceback"] = self.formatException(record.exc_info)
+        elif record.exc_text:
+            entry["traceback"] = redact(record.exc_text)
         return json.dumps(entry)
 
 
-class LineFormatter(logging.Formatter):
+class LineFormatter(_RedactingFormatter):
     """The message, with the tile in front where it does not name it."""
 
     def format(self, record: logging.LogRecord) -> str:
         """One line, and a traceback where there is one."""
-        line = super().format(record)
+        # All of it: another handler may have left its own text of the traceback in the record.
+        line = redact(super().format(record))
         tile = _tile.get()
         return f"tile {tile}: {line}" if tile and tile not in line else line
 
@@ -84,6 +100,10 @@ def _shape(handler: logging.Handler) -> None:
 
 def _is_worth_showing(record: logging.LogRecord) -> bool:
     record.msg, record.args = redact(record.getMessage()), ()
+    if record.exc_info:
+        # As text only: Beam's handler would send the traceback once more, past the formatter.
+        record.exc_text = _RedactingFormatter().formatException(record.exc_info)
+        record.exc_info = None
     # Ours have names. Nameless ones are Beam's: a Google client that is missing, channels that are
     # not ready yet, an engine's traceback, whose last line the run says by itself.
     return record.name != "root" or bool(os.environ.get("EVERYROOF_DEBUG"))

@@ -13,17 +13,19 @@ from typing import Any
 
 import shapely
 
+from geo.errors import StorageError
 from geo.gdal import is_remote
+from pipeline.fetch import local_copy
 from pipeline.image_index import FailedImage
 from pipeline.image_sources import CatalogueError, CloudMaskConfig, StacConfig
 from pipeline.listed_images import ListedImage, Listing, mask_of, resolve_path, within_dates
+from pipeline.stac_documents import DocumentReader, short_reason
 
 Item = dict[str, Any]
 Bounds = tuple[float, float, float, float]
 ITEMS_PER_PAGE = 500
-TIMEOUT_S = (20.0, 120.0)
-"""Seconds to connect, and to wait for each answer."""
-NUM_RETRIES = 3
+_ODD = (AttributeError, LookupError, OverflowError, TypeError, ValueError)
+"""What Python says where a document's values are of other types than the specification has."""
 _NODATA_KEYS = ("s2:nodata_pixel_percentage", "nodata_percent")
 _PARQUET_COLUMNS = (
     "id",
@@ -43,6 +45,8 @@ _PARQUET_COLUMNS = (
 def list_stac(config: StacConfig, bounds: Bounds | None) -> Listing:
     """Images of a STAC catalogue, in its order; an item that comes twice counts once.
 
+    An item that is not as items should be fails alone, with a reason that names it.
+
     Args:
         config: the catalogue and the limits.
         bounds: (west, south, east, north) of the area of interest in degrees, for APIs; None: all.
@@ -53,20 +57,48 @@ def list_stac(config: StacConfig, bounds: Bounds | None) -> Listing:
     listing, seen, num_items = Listing(), set(), 0
     collections: list[str] = []
     for item, base in stac_items(config, bounds):
-        key = (item.get("collection"), item["id"])
-        if key in seen:
-            continue
-        seen.add(key)
+        try:
+            key = _key(item)
+            if key in seen:
+                continue
+            seen.add(key)
+            image = _listed(item, base, config) if _passes(item, config) else None
+        except CatalogueError as error:
+            listing.failed.append(_failed(item, base, num_items, str(error)))
+        except _ODD as error:
+            reason = f"it is not as STAC items are ({type(error).__name__}: {short_reason(error)})"
+            listing.failed.append(_failed(item, base, num_items, reason))
+        else:
+            if image is not None:
+                listing.images.append(image)
+                collections.append(key[0])
         num_items += 1
-        if _passes(item, config):
-            try:
-                listing.images.append(_listed(item, base, config))
-                collections.append(str(item.get("collection") or ""))
-            except CatalogueError as error:
-                listing.failed.append(FailedImage(path=f"{base}#{item['id']}", reason=str(error)))
     if not listing.images and not listing.failed:
         raise CatalogueError(_nothing_left(config, num_items, bounds))
     return dataclasses.replace(listing, images=_told_apart(listing.images, collections))
+
+
+def _key(item: Item) -> tuple[str, str]:
+    """Collection (empty for none) and id, which tell items apart."""
+    name, collection = item["id"], item.get("collection")
+    if not isinstance(name, str) or not name or not isinstance(collection, str | None):
+        raise CatalogueError(
+            f"its id is {name!r} and its collection {collection!r}; expected texts"
+        )
+    # What no file can hold as UTF-8 is refused here, not when the index is written.
+    (name + (collection or "")).encode()
+    return collection or "", name
+
+
+def _failed(item: Any, base: str, position: int, reason: str) -> FailedImage:
+    """An item that cannot be used: by its id where it has one, else by its place in the list."""
+    name = item.get("id") if isinstance(item, dict) else None
+    if not isinstance(name, str | int) or name == "":
+        name = f"number {position + 1}"
+    shown = ascii(name)[1:-1] if not str(name).isprintable() else str(name)
+    text = reason.encode("utf-8", "backslashreplace").decode()
+    prefix = "" if f"item {shown}:" in text else f"item {shown}: "
+    return FailedImage(path=f"{base}#{shown}", reason=f"{prefix}{text}")
 
 
 def _told_apart(images: list[ListedImage], collections: list[str]) -> list[ListedImage]:
@@ -103,25 +135,35 @@ def stac_items(config: StacConfig, bounds: Bounds | None) -> Iterator[tuple[Item
     Raises:
         CatalogueError: if the catalogue cannot be read.
     """
-    if config.stac.endswith((".parquet", ".geoparquet")):
+    if config.stac.partition("?")[0].endswith((".parquet", ".geoparquet")):
         yield from _parquet_items(config)
         return
-    url = config.stac.rstrip("/")
-    if url.endswith("/search"):
-        yield from _api_items(config, url.removesuffix("/search"), bounds)
-        return
-    document = _read_json(config.stac)
+    with DocumentReader() as reader:
+        url = config.stac.rstrip("/")
+        if url.endswith("/search"):
+            yield from _api_items(config, url.removesuffix("/search"), bounds, reader)
+        else:
+            yield from _items_of(reader.read(config.stac), config, bounds, reader)
+
+
+def _items_of(
+    document: dict[str, Any], config: StacConfig, bounds: Bounds | None, reader: DocumentReader
+) -> Iterator[tuple[Item, str]]:
+    """Items of the document that the config names."""
     kind = document.get("type")
     if kind == "Feature":
         yield document, _self_href(document, config.stac)
     elif kind == "FeatureCollection":
-        for item in document.get("features", ()):
+        features = document.get("features")
+        if not isinstance(features, list):
+            raise CatalogueError(f"{config.stac}: its features are no list")
+        for item in features:
             yield item, _self_href(item, config.stac)
     elif kind in ("Catalog", "Collection"):
         if _is_api(document):
-            yield from _api_items(config, config.stac, bounds)
+            yield from _api_items(config, config.stac, bounds, reader)
         else:
-            yield from _walked_items(config)
+            yield from _walked_items(config, document, reader)
     else:
         raise CatalogueError(
             f"{config.stac} is no STAC item, ItemCollection, collection or catalogue: its type is "
@@ -130,14 +172,22 @@ def stac_items(config: StacConfig, bounds: Bounds | None) -> Iterator[tuple[Item
 
 
 def _is_api(document: dict[str, Any]) -> bool:
-    links = document.get("links", ())
-    return any(link.get("rel") == "search" for link in links) and "conformsTo" in document
+    has_search = any(link.get("rel") == "search" for link in _links(document))
+    return has_search and "conformsTo" in document
+
+
+def _links(document: Any) -> list[dict[str, Any]]:
+    """The links of a document or item, those that are none left out."""
+    links = document.get("links") if isinstance(document, dict) else None
+    if not isinstance(links, list):
+        return []
+    return [link for link in links if isinstance(link, dict) and isinstance(link.get("href"), str)]
 
 
 def _self_href(item: Item, place: str) -> str:
     """The item's own link, which its hrefs are relative to; else the file that holds it."""
-    for link in item.get("links", ()):
-        if link.get("rel") == "self" and "://" in str(link.get("href")):
+    for link in _links(item):
+        if link.get("rel") == "self" and "://" in link["href"]:
             # A file here may hold items of the network, but not the other way round.
             if is_remote(place) and not is_remote(link["href"]):
                 break
@@ -145,75 +195,49 @@ def _self_href(item: Item, place: str) -> str:
     return place
 
 
-def _session_io() -> Any:
-    """Pystac's reader with retries and time limits."""
-    from pystac_client.stac_api_io import StacApiIO
-    from urllib3 import Retry
-
-    retry = Retry(
-        total=NUM_RETRIES,
-        backoff_factor=0.5,
-        status_forcelist=[429, 500, 502, 503, 504],
-        allowed_methods=None,
-        raise_on_status=False,
-    )
-    return StacApiIO(max_retries=retry, timeout=TIMEOUT_S)
-
-
-def _read_json(place: str) -> dict[str, Any]:
-    try:
-        if is_remote(place):
-            text = _session_io().read_text(place)
-        else:
-            with open(place, encoding="utf-8") as file:
-                text = file.read()
-        document = json.loads(text)
-    except Exception as error:
-        raise CatalogueError(f"{place}: cannot read the STAC catalogue: {_short(error)}") from error
-    if not isinstance(document, dict):
-        raise CatalogueError(f"{place} is no STAC catalogue: expected a JSON object")
-    return document
-
-
-def _short(error: BaseException) -> str:
-    status = getattr(error, "status_code", None)
-    text = " ".join(str(error).split())[:300] or type(error).__name__
-    return f"HTTP status {status}: {text}" if status else text
-
-
-def _walked_items(config: StacConfig) -> Iterator[tuple[Item, str]]:
-    """Items below a catalogue, depth first; documents are read one after the other."""
-    waiting, known = [config.stac], {config.stac}
-    while waiting:
-        place = waiting.pop()
-        document = _read_json(place)
-        if document.get("type") == "Feature":
+def _walked_items(
+    config: StacConfig, root: dict[str, Any], reader: DocumentReader
+) -> Iterator[tuple[Item, str]]:
+    """Items below a catalogue, depth first; the links of a document are fetched side by side."""
+    known = {config.stac}
+    open_links = [iter([(config.stac, root)])]
+    while open_links:
+        place, document = next(open_links[-1], (None, None))
+        if place is None or document is None:
+            open_links.pop()
+        elif document.get("type") == "Feature":
             yield document, place
-            continue
-        name = document.get("id")
-        is_collection = document.get("type") == "Collection"
-        if is_collection and config.collections and name not in config.collections:
-            continue
-        links = document.get("links", ())
-        hrefs = [link["href"] for link in links if link.get("rel") in ("item", "child")]
-        found = [resolve_path(str(href), place) for href in hrefs]
-        if not found and any(link.get("rel") == "items" for link in links):
-            raise CatalogueError(
-                f"{place} is a collection of an API; name the API's root and collections: [{name}]"
-            )
-        fresh = [href for href in dict.fromkeys(found) if href not in known]
-        known.update(fresh)
-        waiting.extend(reversed(fresh))
+        else:
+            fresh = [href for href in _below(document, place, config) if href not in known]
+            known.update(fresh)
+            open_links.append(reader.read_all(fresh))
 
 
-def _api_items(config: StacConfig, root: str, bounds: Bounds | None) -> Iterator[tuple[Item, str]]:
+def _below(document: dict[str, Any], place: str, config: StacConfig) -> list[str]:
+    """Where the items, collections and catalogues that a document links to lie."""
+    name = document.get("id")
+    is_collection = document.get("type") == "Collection"
+    if is_collection and config.collections and name not in config.collections:
+        return []
+    links = _links(document)
+    hrefs = [link["href"] for link in links if link.get("rel") in ("item", "child")]
+    if not hrefs and any(link.get("rel") == "items" for link in links):
+        raise CatalogueError(
+            f"{place} is a collection of an API; name the API's root and collections: [{name}]"
+        )
+    return list(dict.fromkeys(resolve_path(href, place) for href in hrefs))
+
+
+def _api_items(
+    config: StacConfig, root: str, bounds: Bounds | None, reader: DocumentReader
+) -> Iterator[tuple[Item, str]]:
     """Items of an API search (POST, page by page)."""
     from pystac_client import Client
 
     first, last = config.dates
     days = f"{_instant(first, '00:00:00')}/{_instant(last, '23:59:59')}"
     try:
-        client = Client.open(root, stac_io=_session_io())
+        client = Client.open(root, stac_io=reader.io())
         search = client.search(
             collections=list(config.collections) or None,
             bbox=list(bounds) if bounds else None,
@@ -225,7 +249,9 @@ def _api_items(config: StacConfig, root: str, bounds: Bounds | None) -> Iterator
     except CatalogueError:
         raise
     except Exception as error:
-        raise CatalogueError(f"{config.stac}: the STAC API failed: {_short(error)}") from error
+        raise CatalogueError(
+            f"{config.stac}: the STAC API failed: {short_reason(error)}"
+        ) from error
 
 
 def _instant(date: datetime.date | None, time: str) -> str:
@@ -238,7 +264,7 @@ def _parquet_items(config: StacConfig) -> Iterator[tuple[Item, str]]:
     import pyarrow.parquet as pq
 
     try:
-        file = pq.ParquetFile(config.stac)
+        file = pq.ParquetFile(local_copy(config.stac))
         names = set(file.schema_arrow.names)
         if not {"id", "geometry", "assets"} <= names:
             raise CatalogueError(
@@ -249,24 +275,24 @@ def _parquet_items(config: StacConfig) -> Iterator[tuple[Item, str]]:
         for batch in file.iter_batches(batch_size=4096, columns=columns):
             for row in batch.to_pylist():
                 yield _item_of_row(row), config.stac
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, StorageError, pa.ArrowException) as error:
         raise CatalogueError(
-            f"{config.stac}: cannot read the catalogue: {_short(error)}"
+            f"{config.stac}: cannot read the catalogue: {short_reason(error)}"
         ) from error
 
 
 def _item_of_row(row: dict[str, Any]) -> Item:
     geometry, bbox = row.pop("geometry"), row.pop("bbox", None)
-    assets = {name: asset for name, asset in row.pop("assets").items() if asset is not None}
+    having = row.pop("assets") or {}
+    assets = {name: asset for name, asset in having.items() if asset is not None}
     item: Item = {"id": row.pop("id"), "collection": row.pop("collection", None)}
     if isinstance(bbox, dict):
-        bbox = [bbox[name] for name in ("xmin", "ymin", "xmax", "ymax")]
-    outline = shapely.from_wkb(geometry) if isinstance(geometry, bytes) else None
-    return {**item, "geometry": outline, "bbox": bbox, "assets": assets, "properties": row}
+        bbox = [bbox.get(name) for name in ("xmin", "ymin", "xmax", "ymax")]
+    return {**item, "geometry": geometry, "bbox": bbox, "assets": assets, "properties": row}
 
 
 def _passes(item: Item, config: StacConfig) -> bool:
-    properties = item.get("properties", {})
+    properties = _properties(item)
     if config.collections and item.get("collection") not in (None, *config.collections):
         return False
     begin, end = item_days(properties)
@@ -278,6 +304,13 @@ def _passes(item: Item, config: StacConfig) -> bool:
     nodata = next((v for k in _NODATA_KEYS if (v := properties.get(k)) is not None), None)
     limits = ((cloud, config.max_cloud_percent), (nodata, config.max_nodata_percent))
     return all(value is None or limit is None or float(value) <= limit for value, limit in limits)
+
+
+def _properties(item: Item) -> dict[str, Any]:
+    properties = item.get("properties")
+    if not isinstance(properties, dict):
+        raise CatalogueError(f"its properties are {properties!r}; expected an object")
+    return properties
 
 
 def item_days(
@@ -305,16 +338,31 @@ def _day(value: Any) -> datetime.date | None:
 def _listed(item: Item, base: str, config: StacConfig) -> ListedImage:
     name = choose_asset(item, config.asset)
     asset = item["assets"][name]
-    path = resolve_path(str(asset["href"]), base)
-    shape = asset.get("proj:shape") or item.get("properties", {}).get("proj:shape")
+    path = resolve_path(_href(name, asset), base)
+    shape = asset.get("proj:shape") or _properties(item).get("proj:shape")
     return ListedImage(
         path=path,
         image_id=str(item["id"]),
-        date=item_days(item.get("properties", {}))[1],
+        date=item_days(_properties(item))[1],
         outline=_outline(item),
-        num_px=int(shape[0]) * int(shape[1]) if shape else 0,
+        num_px=_num_px(shape) if shape else 0,
         cloud_mask=_cloud_mask(item, base, config.cloud_mask, path),
     )
+
+
+def _href(name: str, asset: dict[str, Any]) -> str:
+    href = asset.get("href")
+    if not isinstance(href, str) or not href:
+        raise CatalogueError(f"its asset {name!r} has the href {href!r}; expected a path or URL")
+    href.encode()
+    return href
+
+
+def _num_px(shape: Any) -> int:
+    height, width = int(shape[0]), int(shape[1])
+    if not (0 < height < 1 << 31 and 0 < width < 1 << 31):
+        raise CatalogueError(f"its proj:shape is {shape!r}; expected [rows, columns]")
+    return height * width
 
 
 def choose_asset(item: Item, wanted: str | None) -> str:
@@ -354,7 +402,7 @@ def _cloud_mask(item: Item, base: str, config: CloudMaskConfig | None, path: str
             f"item {item.get('id')}: no asset {config.asset!r} for the cloud mask; it has "
             f"{', '.join(item.get('assets') or {}) or 'none'}"
         )
-    return mask_of(config, path, resolve_path(str(asset["href"]), base))
+    return mask_of(config, path, resolve_path(_href(config.asset, asset), base))
 
 
 def _outline(item: Item) -> Any:
@@ -362,6 +410,8 @@ def _outline(item: Item) -> Any:
     if isinstance(geometry, shapely.Geometry):
         return geometry
     try:
+        if isinstance(geometry, bytes):
+            return shapely.from_wkb(geometry)
         if geometry is not None:
             return shapely.from_geojson(json.dumps(geometry))
         if bbox is None:
@@ -371,5 +421,5 @@ def _outline(item: Item) -> Any:
         return shapely.box(west, south, east + 360.0 if east < west else east, north)
     except (shapely.GEOSException, TypeError, ValueError, IndexError) as error:
         raise CatalogueError(
-            f"item {item.get('id')}: its outline cannot be read: {_short(error)}"
+            f"item {item.get('id')}: its outline cannot be read: {short_reason(error)}"
         ) from error

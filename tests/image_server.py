@@ -24,13 +24,14 @@ from urllib.parse import unquote, urlsplit
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Request:
-    """What was asked for and answered."""
+    """What was asked for and answered; `connection` is the client's port."""
 
     method: str
     path: str
     range: str
     status: int
     num_bytes: int
+    connection: int
 
 
 class ImageServer:
@@ -61,6 +62,10 @@ class ImageServer:
         plan = {"fault": "change", "times": 1, "after": num_requests, "path": path}
         data = json.dumps({**plan, "other": str(other)}).encode()
         urllib.request.urlopen(f"{self.url}/_fault", data, timeout=10).close()
+
+    def lie_in_region(self, region: str) -> None:
+        """Answer as S3 does where a request is not signed for the bucket's region."""
+        self.misbehave(f"region {region}")
 
     def requests(self, path: str = "") -> list[Request]:
         """What was asked so far, for one file or all."""
@@ -117,6 +122,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         path = unquote(urlsplit(self.path).path)
         file = self.folder / path.lstrip("/")
+        if self._is_elsewhere(path):
+            return
         fault = self._fault(path)
         if fault == "change":
             # As a careful publisher would: the new file appears at once.
@@ -128,10 +135,26 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self._send_file(path, file, fault)
 
+    def _is_elsewhere(self, path: str) -> bool:
+        kind, _, region = self.plan["fault"].partition(" ")
+        if kind != "region" or f"/{region}/s3/" in self.headers.get("Authorization", ""):
+            return False
+        code = f"<Code>AuthorizationHeaderMalformed</Code><Region>{region}</Region>"
+        body = f"<?xml version='1.0'?><Error>{code}</Error>".encode()
+        status = 301 if self.command == "HEAD" else 400
+        self._record(path, status, len(body))
+        self._send(status, body, **{"x-amz-bucket-region": region})
+        return True
+
     def _fault(self, path: str) -> str:
         with self.lock:
             plan = self.plan
-            if not plan["fault"] or self.command != "GET" or plan["path"] not in ("", path):
+            if (
+                not plan["fault"]
+                or plan["fault"].startswith("region")
+                or self.command != "GET"
+                or plan["path"] not in ("", path)
+            ):
                 return ""
             if plan["after"] > 0:
                 plan["after"] -= 1
@@ -161,6 +184,7 @@ class _Handler(BaseHTTPRequestHandler):
             range=self.headers.get("Range", ""),
             status=status,
             num_bytes=num_bytes if self.command == "GET" else 0,
+            connection=self.client_address[1],
         )
         self.log.append(dataclasses.asdict(entry))
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import queue
 import threading
 
 import pytest
@@ -32,6 +33,51 @@ def test_json_line_outside_a_tile_names_none_and_keeps_tracebacks_in_one_line():
     assert "\n" not in line
     assert "tile" not in json.loads(line)
     assert "ValueError: x" in json.loads(line)["traceback"]
+
+
+SECRET_URL = "https://me:QQQQ@h/stac?subscription-key=QQQQ"
+
+
+def failed_record(stack: str | None = None) -> logging.LogRecord:
+    """A record with a real traceback, of an error that quotes a URL."""
+    try:
+        raise ValueError(f"no answer from {SECRET_URL}")
+    except ValueError as error:
+        info = (type(error), error, error.__traceback__)
+    text = f"no image {SECRET_URL}"
+    return logging.LogRecord("geo", logging.ERROR, "f", 1, text, (), info, sinfo=stack)
+
+
+@pytest.mark.parametrize("formatter", [JsonFormatter(), LineFormatter("%(message)s")])
+def test_tracebacks_show_no_secrets(formatter):
+    shown = formatter.format(failed_record(stack=f'Stack of open("{SECRET_URL}")'))
+    assert "QQQQ" not in shown
+    assert shown.count("https://***@h/stac?subscription-key=***") >= 2
+    assert "ValueError" in shown
+    cached = failed_record()
+    logging.Formatter().format(cached)
+    assert "QQQQ" in cached.exc_text
+    assert "QQQQ" not in formatter.format(cached)
+
+
+@pytest.mark.parametrize("is_json", [True, False])
+def test_a_worker_sends_no_secrets_to_its_engine(is_json, monkeypatch):
+    """Beam's handler writes the traceback by itself, beside what its formatter gives."""
+    from apache_beam.runners.worker import log_handler
+
+    monkeypatch.setenv("EVERYROOF_LOG", "json" if is_json else "")
+    handler = log_handler.FnApiLogRecordHandler.__new__(log_handler.FnApiLogRecordHandler)
+    logging.Handler.__init__(handler)
+    handler._log_entry_queue = queue.Queue()
+    logging.getLogger().addHandler(handler)
+    try:
+        configure()
+        handler.handle(failed_record())
+    finally:
+        logging.getLogger().removeHandler(handler)
+    entry = handler._log_entry_queue.get_nowait()
+    assert "QQQQ" not in str(entry)
+    assert "ValueError: no answer from https://***@h/stac" in entry.message
 
 
 def test_text_line_names_the_tile_once():
