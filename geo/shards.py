@@ -182,22 +182,6 @@ class ShardPlan:
         return np.asarray(self._order[index], np.int64)
 
 
-def assign_shards(leaf_cells: UInt64Array, shards: Sequence[Shard]) -> Int64Array:
-    """The shard that each row belongs to, as `ShardPlan.assign` says; for a plan that is used once.
-
-    Args:
-        leaf_cells: S2 cell of each row, uint64, inside one of the shards' cells.
-        shards: disjoint shards, in any order.
-
-    Returns:
-        Index into `shards` per row, int64.
-
-    Raises:
-        DatasetError: if a row lies in none of the shards.
-    """
-    return ShardPlan(shards).assign(leaf_cells)
-
-
 def _split_ranges(
     cells: UInt64Array, total: Int64Array, level: int, max_rows: int
 ) -> tuple[Int64Array, Int64Array]:

@@ -16,7 +16,7 @@ from geo.shards import (
     COUNT_LEVEL,
     Shard,
     ShardConfig,
-    assign_shards,
+    ShardPlan,
     count_cells,
     merge_counts,
     plan_shards,
@@ -99,7 +99,7 @@ def test_every_row_belongs_to_exactly_one_shard(points, max_rows):
     shards = plan_shards(cells, counts, max_rows)
     shuffled = random.Random(len(points)).sample(shards, len(shards))
 
-    index = assign_shards(leaves, shuffled)
+    index = ShardPlan(shuffled).assign(leaves)
 
     for row, cell in enumerate(leaves.tolist()):
         holders = [s for s in shuffled if s2.S2CellId(s.cell).contains(s2.S2CellId(cell))]
@@ -151,7 +151,7 @@ def test_no_rows_make_no_shards():
     assert plan_shards(cell, np.array([0]), 10) == []
     assert [part.tolist() for part in merge_counts([])] == [[], []]
     assert [part.tolist() for part in count_cells(none)] == [[], []]
-    assert assign_shards(none, []).tolist() == []
+    assert ShardPlan([]).assign(none).tolist() == []
 
 
 def test_a_cell_over_the_limit_stays_and_is_said(caplog):
@@ -171,9 +171,9 @@ def test_a_row_outside_the_plan_is_an_error():
     with pytest.raises(
         DatasetError, match=r"1 rows, one in S2 cell .* lie in none of the 1 planned"
     ):
-        assign_shards(np.array([inside, outside], np.uint64), shards)
+        ShardPlan(shards).assign(np.array([inside, outside], np.uint64))
     with pytest.raises(DatasetError, match="none of the 0 planned"):
-        assign_shards(np.array([inside], np.uint64), [])
+        ShardPlan([]).assign(np.array([inside], np.uint64))
 
 
 def test_bad_input_is_refused():
@@ -212,4 +212,6 @@ def test_a_continent_takes_linear_memory():
     assert peak < 40 * 8 * num_cells
     assert sum(shard.num_rows for shard in shards) == counts.sum()
     assert len(shards) < 20 * counts.sum() / 500_000
-    assert (np.bincount(assign_shards(cells, shards), counts) == [s.num_rows for s in shards]).all()
+    assert (
+        np.bincount(ShardPlan(shards).assign(cells), counts) == [s.num_rows for s in shards]
+    ).all()
