@@ -99,7 +99,7 @@ def write_part(
 
 
 def join_ledger(spec: JobSpec, parts: Iterable[LedgerPart]) -> LedgerSummary:
-    """Write OUT/tiles.parquet, whole or not at all; of a tile 16 bytes are in memory, to order them.
+    """Write OUT/tiles.parquet, whole or not at all; 16 bytes of a tile are held, to order them.
 
     Args:
         spec: the job.
