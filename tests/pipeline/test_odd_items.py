@@ -38,7 +38,7 @@ def _changed(place, value):
     for key in place[:-1]:
         parent = parent[key]
     if value is ...:
-        del parent[place[-1]]
+        parent.pop(place[-1], None)
     else:
         parent[place[-1]] = value
     return item
