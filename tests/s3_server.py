@@ -10,6 +10,8 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 BUCKET = "roofs"
 
 
@@ -33,6 +35,17 @@ def serve_s3() -> Iterator[str]:
     finally:
         process.kill()
         process.wait()
+
+
+@contextlib.contextmanager
+def use_s3() -> Iterator[str]:
+    """The service, with this process in the environment of a user of it; yields its URL."""
+    with serve_s3() as url, pytest.MonkeyPatch.context() as patch:
+        for name in without_aws(os.environ):
+            patch.delenv(name)
+        for name, value in s3_environment(url).items():
+            patch.setenv(name, value)
+        yield url
 
 
 def _wait(port: int) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from s3_server import BUCKET, s3_environment, serve_s3, without_aws
+from s3_server import BUCKET, use_s3
 from synthetic import draw_town, write_cog
 
 from geo.atomic_files import atomic_path, create_atomically, write_atomically
@@ -30,11 +30,7 @@ from geo.remote_state import remote_state
 @pytest.fixture(scope="module")
 def service():
     """The service, and the environment of a user of it."""
-    with serve_s3() as url, pytest.MonkeyPatch.context() as patch:
-        for name in without_aws(os.environ):
-            patch.delenv(name)
-        for name, value in s3_environment(url).items():
-            patch.setenv(name, value)
+    with use_s3() as url:
         yield url
 
 

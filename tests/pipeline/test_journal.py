@@ -1,11 +1,10 @@
 """Journals, attempt marks and tiles of a store in a bucket; the same as on a disk."""
 
 import json
-import os
 import threading
 
 import pytest
-from s3_server import BUCKET, s3_environment, serve_s3, without_aws
+from s3_server import BUCKET, use_s3
 
 from geo.errors import StorageError
 from geo.object_path import ObjectPath
@@ -17,11 +16,7 @@ from pipeline.tile_store import TileStore
 
 @pytest.fixture(scope="module")
 def service():
-    with serve_s3() as url, pytest.MonkeyPatch.context() as patch:
-        for name in without_aws(os.environ):
-            patch.delenv(name)
-        for name, value in s3_environment(url).items():
-            patch.setenv(name, value)
+    with use_s3() as url:
         yield url
 
 

@@ -9,7 +9,7 @@ import pytest
 from image_catalogues import stac_item, write_items
 from image_server import serve_images
 from running import make_config, manifest
-from s3_server import BUCKET, s3_environment, serve_s3, without_aws
+from s3_server import BUCKET, use_s3
 from synthetic import draw_town, write_town
 
 from geo.errors import RasterError
@@ -153,11 +153,7 @@ def test_another_run_tries_again(tmp_path, folder):
 @pytest.fixture(scope="module")
 def service():
     """An S3 service, and the environment of a user of it."""
-    with serve_s3() as url, pytest.MonkeyPatch.context() as patch:
-        for name in without_aws(os.environ):
-            patch.delenv(name)
-        for name, value in s3_environment(url).items():
-            patch.setenv(name, value)
+    with use_s3() as url:
         yield url
 
 
