@@ -2,6 +2,7 @@
 #   make test    tests                    make lint      format, lint, types, import contracts
 #   make venv    the environment alone    make format    rewrite the sources in the house format
 #   make test-flink  the tests on a real Flink cluster (fetches it: Java 11 or 17, Maven)
+#   make chromium    Debian's Chromium, in which the tests of the page run
 #   make demo    draws a town, finds its buildings, says how many were right
 #   make weights trains the weights that ship (hours on a CPU), from configs/train/sources.yaml
 PYTHON ?= python3
@@ -14,7 +15,7 @@ PYTEST_ARGS ?=
 DEMO_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test flink test-flink lint format demo weights constraints clean
+.PHONY: help venv test chromium flink test-flink lint format demo weights constraints clean
 
 help:
 	@sed -n '/^# *make/s/^# *//p' Makefile
@@ -28,8 +29,14 @@ $(STAMP):
 	rm -f $(VENV)/.installed-*
 	touch $@
 
-test: $(STAMP)
+test: $(STAMP) chromium
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# The browser that drives the page of `everyroof view`; without it those tests skip, and say so.
+chromium:
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || \
+		apt-get install -y -qq chromium >/dev/null 2>&1 || \
+		echo 'no chromium, and apt-get cannot install it: the tests of the page will skip'
 
 # Flink and Beam's job server, as the pom pins them; each jar is checked against its hash.
 FLINK := .flink

@@ -10,6 +10,7 @@ _COMMANDS = {
     "plan": ("pipeline.cli.plan:plan_command", "Say what a run would do: tiles, time, size."),
     "inspect": ("pipeline.cli.inspect:inspect_command", "Show what a result holds."),
     "query": ("pipeline.cli.query:query_command", "Find footprints of a result."),
+    "view": ("pipeline.cli.view:view_command", "Show a result on a map in the browser."),
     "explain": ("pipeline.cli.explain:explain_command", "Draw every stage of one tile."),
     "evaluate": (
         "pipeline.cli.evaluate:evaluate_command",
