@@ -182,7 +182,8 @@ def test_a_frame_for_geopandas(drawn):
     frame = read_footprints(dataset.place, min_confidence=0.9)
     expected = oracle(rows, Query(min_confidence=0.9))
     assert frame.crs == "EPSG:4326"
-    assert list(frame.columns) == PUBLIC_SCHEMA.names
+    assert list(frame.columns) == [name for name in PUBLIC_SCHEMA.names if name != "bbox"]
+    assert frame.groupby("model_id").size().tolist() == [len(expected)]
     assert frame.geometry.to_wkb().tolist() == expected["geometry"].to_pylist()
     assert frame["id"].tolist() == expected["id"].to_pylist()
     empty = read_footprints(dataset, bbox=(0, 50, 1, 51))
