@@ -3,6 +3,7 @@
 import functools
 import math
 import threading
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,6 +101,8 @@ class Imagery:
     """Tiles of some images; safe from several threads."""
 
     def __init__(self, images: Sequence[ImageInfo], dataset: Dataset) -> None:
+        # rio-tiler's advice to make overviews, once a tile; `min_zoom` sees to what matters.
+        warnings.filterwarnings("ignore", message="The dataset has no Overviews")
         self.images = tuple(images)
         self._outlines = shapely.STRtree([_outline(image) for image in images])
         self._config = _raster_config(dataset)
