@@ -1,5 +1,6 @@
 """A visit to the page of `everyroof view`, which tells on itself, and what the files say."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from playwright.sync_api import Browser, BrowserContext, Page
 
 # A drawn screen: these machines have no graphics card. As root, Chromium's sandbox cannot start.
 ARGUMENTS = ("--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
-SECONDS = 25_000
+SECONDS = 30_000
 SCREEN = {"width": 1280, "height": 800}
 
 
@@ -64,7 +65,7 @@ class View:
 
     def field(self, name: str) -> str:
         """What the details say."""
-        term = self.page.locator("#fields dt", has_text=name).first
+        term = self.page.locator("#fields dt", has_text=re.compile(f"^{name}$"))
         return term.locator("xpath=following-sibling::dd[1]").inner_text()
 
     def middle_building(self) -> dict[str, Any]:
