@@ -4,7 +4,7 @@
 //   27.63N 85.52E     E 85.52 N 27.63      27°37'48"N 85°31'12"E      27 37 48 N, 85 31 12 E
 
 const NUMBER = "[+-]?\\d+(?:\\.\\d+)?";
-const PLAIN = new RegExp(`^(${NUMBER})[\\s,;/]+(${NUMBER})(?:[,;].*)?$`);
+const PLAIN = new RegExp(`^(${NUMBER})[\\s,;/]+(${NUMBER})(?:[,;?].*)?$`);
 const PART = new RegExp(
   `^(${NUMBER})(?:[\\s°dº]+(\\d+(?:\\.\\d+)?))?(?:[\\s'’′m]+(\\d+(?:\\.\\d+)?))?[\\s°dº'’′m"”″s]*$`, "i",
 );

@@ -34,6 +34,7 @@ map.on("error", async ({ error }) => {
   let words = error.message;
   try { words = JSON.parse(said).error ?? words; } catch { /* not ours: the message will do */ }
   note(words);
+  map.triggerRepaint(); // after a tile that failed MapLibre does not look again whether it is idle
 });
 
 // The style is ready long before the first tiles, which `load` would wait for.
