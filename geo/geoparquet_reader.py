@@ -19,12 +19,14 @@ import pyarrow.parquet as pq
 from geo.errors import DatasetError
 from geo.geoparquet import BBOX_COLUMN, BBOX_FIELDS, GEOMETRY_COLUMN, GEOPARQUET_VERSION, Bounds
 from geo.object_path import ObjectPath
-from geo.places import Place, arrow_source, as_place
+from geo.places import ReadPlace, arrow_source, as_place, as_read_place
+from geo.web_path import WebPath
 
 BoolArray = npt.NDArray[np.bool_]
-Source = str | Place | BinaryIO
+Source = str | ReadPlace | BinaryIO
 """A path, an object, or an open binary file that can seek."""
 
+_PLACES = (str, Path, ObjectPath, WebPath)
 _TURN_DEG = 360.0
 
 
@@ -53,8 +55,8 @@ def read_info(source: Source) -> FileInfo:
     Raises:
         DatasetError: if the file does not exist, is no whole Parquet file, or not one of ours.
     """
-    with _opened(source) as file:
-        bounds = _geometry_metadata(file, source).get("bbox")
+    with open_shard(source) as file:
+        bounds = read_geometry_metadata(file, source).get("bbox")
         entries = file.metadata.metadata or {}
         return FileInfo(
             num_rows=file.metadata.num_rows,
@@ -91,7 +93,7 @@ def read_shards(
         ValueError: for a bbox that is not finite or upside down.
     """
     if bbox is not None:
-        _check_bbox(bbox)
+        check_bbox(bbox)
     tables = [_read_file(source, bbox, columns) for source in _listed(sources)]
     for table in tables[1:]:
         if table.schema != tables[0].schema:
@@ -104,30 +106,44 @@ def read_shards(
 
 def row_groups_in(file: pq.ParquetFile, bbox: Bounds) -> list[int]:
     """Row groups that may hold a row whose bounding box meets `bbox`, by the footer alone."""
-    metadata = file.metadata
-    index = {metadata.schema.column(i).path: i for i in range(metadata.num_columns)}
-    limits = np.array(
+    return np.flatnonzero(boxes_meet(list(row_group_boxes(file.metadata).T), bbox)).tolist()
+
+
+def row_group_boxes(metadata: pq.FileMetaData) -> npt.NDArray[np.float64]:
+    """Bounding box of each row group (xmin, ymin, xmax, ymax) by the footer; shape (n, 4)."""
+    sides = [column_limits(metadata, f"{BBOX_COLUMN}.{field}") for field in BBOX_FIELDS]
+    return np.stack(
         [
-            [_limit(metadata.row_group(group), index, field) for field in BBOX_FIELDS]
-            for group in range(metadata.num_row_groups)
-        ]
-    ).reshape(-1, 4)
-    return np.flatnonzero(_meets(list(limits.T), bbox)).tolist()
+            least if field.endswith("min") else most
+            for field, (least, most) in zip(BBOX_FIELDS, sides, strict=True)
+        ],
+        axis=1,
+    )
 
 
-def _limit(row_group: pq.RowGroupMetaData, index: dict[str, int], field: str) -> float:
-    """Least (xmin, ymin) or greatest (xmax, ymax) bbox value of a row group; infinite if unsaid."""
-    statistics = row_group.column(index[f"{BBOX_COLUMN}.{field}"]).statistics
-    is_said = statistics is not None and statistics.has_min_max
-    if field.endswith("min"):
-        return float(statistics.min) if is_said else -np.inf
-    return float(statistics.max) if is_said else np.inf
+def column_limits(
+    metadata: pq.FileMetaData, path: str
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Least and greatest value of a column of numbers in each row group, infinite where unsaid.
+
+    Args:
+        metadata: footer of a file.
+        path: dotted name of the column, such as bbox.xmin.
+    """
+    paths = [metadata.schema.column(i).path for i in range(metadata.num_columns)]
+    index, num = paths.index(path), metadata.num_row_groups
+    least, most = np.full(num, -np.inf), np.full(num, np.inf)
+    for group in range(num):
+        statistics = metadata.row_group(group).column(index).statistics
+        if statistics is not None and statistics.has_min_max:
+            least[group], most[group] = statistics.min, statistics.max
+    return least, most
 
 
 def _read_file(source: Source, bbox: Bounds | None, columns: Sequence[str] | None) -> pa.Table:
     """The wanted rows and columns of one file."""
-    with _opened(source) as file:
-        _geometry_metadata(file, source)
+    with open_shard(source) as file:
+        read_geometry_metadata(file, source)
         names = file.schema_arrow.names if columns is None else list(columns)
         _check_columns(source, file, [*names, *([BBOX_COLUMN] if bbox is not None else [])])
         if bbox is None:
@@ -143,7 +159,7 @@ def _rows_in(table: pa.Table, bbox: Bounds) -> BoolArray:
     """Which rows' bounding boxes meet the given one."""
     boxes = table[BBOX_COLUMN].combine_chunks()
     # As float64: a comparison in float32 would round the limits.
-    return _meets(
+    return boxes_meet(
         [
             boxes.field(field).to_numpy(zero_copy_only=False).astype(np.float64)
             for field in BBOX_FIELDS
@@ -152,7 +168,7 @@ def _rows_in(table: pa.Table, bbox: Bounds) -> BoolArray:
     )
 
 
-def _meets(boxes: Sequence[npt.NDArray[np.float64]], bbox: Bounds) -> BoolArray:
+def boxes_meet(boxes: Sequence[npt.NDArray[np.float64]], bbox: Bounds) -> BoolArray:
     """Which boxes (xmin, ymin, xmax, ymax as arrays) share a point with `bbox`.
 
     Longitudes of rows lie around [-180, 180), a little beyond where a building crosses the
@@ -185,11 +201,20 @@ def _listed(sources: Source | Sequence[Source]) -> list[Source]:
 
 
 @contextlib.contextmanager
-def _opened(source: Source) -> Iterator[pq.ParquetFile]:
-    """An open file; what is wrong with its bytes becomes a DatasetError, in the block too."""
+def open_shard(source: Source, metadata: pq.FileMetaData | None = None) -> Iterator[pq.ParquetFile]:
+    """An open file; what is wrong with its bytes becomes a DatasetError, in the block too.
+
+    Args:
+        source: the file.
+        metadata: its footer, where it was read before.
+
+    Raises:
+        DatasetError: if it does not exist or is no whole Parquet file.
+    """
     try:
         with pq.ParquetFile(
             _arrow_source(source),
+            metadata=metadata,
             page_checksum_verification=True,
             pre_buffer=True,
             memory_map=False,
@@ -204,8 +229,12 @@ def _opened(source: Source) -> Iterator[pq.ParquetFile]:
         ) from error
 
 
-def _geometry_metadata(file: pq.ParquetFile, source: Source) -> dict[str, Any]:
+def read_geometry_metadata(file: pq.ParquetFile, source: Source) -> dict[str, Any]:
     """The footer's entry on the geometry column.
+
+    Args:
+        file: an open file.
+        source: what it was opened from, for messages.
 
     Raises:
         DatasetError: if there is none, or one that this version does not write.
@@ -238,7 +267,7 @@ def _check_columns(source: Source, file: pq.ParquetFile, names: Sequence[str]) -
         )
 
 
-def _check_bbox(bbox: Bounds) -> None:
+def check_bbox(bbox: Bounds) -> None:
     """Refuse boxes that mean nothing."""
     west, south, east, north = bbox
     if not np.isfinite(bbox).all() or south > north or max(abs(west), abs(east)) > _TURN_DEG:
@@ -249,15 +278,11 @@ def _check_bbox(bbox: Bounds) -> None:
 
 def _name(source: Source) -> str:
     """What to call a source in a message."""
-    return (
-        str(source)
-        if isinstance(source, str | Path | ObjectPath)
-        else str(getattr(source, "name", source))
-    )
+    return str(source) if isinstance(source, _PLACES) else str(getattr(source, "name", source))
 
 
 def _arrow_source(source: Source) -> Any:
     """What pyarrow opens."""
-    if isinstance(source, str | Path | ObjectPath):
-        return arrow_source(as_place(source))
+    if isinstance(source, _PLACES):
+        return arrow_source(as_read_place(source))
     return source

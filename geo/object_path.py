@@ -15,7 +15,7 @@ import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from geo.errors import StateError, StorageError
 from geo.remote_names import redact, to_url
@@ -114,7 +114,7 @@ class ObjectPath:
             FileNotFoundError: if there is no such object.
         """
         with _told(self):
-            return dict(_obstore().head(_store(self.bucket), self.key))
+            return dict(obstore_module().head(_store(self.bucket), self.key))
 
     def exists(self) -> bool:
         """Whether there is such an object."""
@@ -127,7 +127,7 @@ class ObjectPath:
     def is_dir(self) -> bool:
         """Whether something lies below it."""
         with _told(self):
-            pages = _obstore().list(_store(self.bucket), self._prefix(), chunk_size=1)
+            pages = obstore_module().list(_store(self.bucket), self._prefix(), chunk_size=1)
             return any(len(page) for page in pages)
 
     def read_bytes(self) -> bytes:
@@ -137,7 +137,7 @@ class ObjectPath:
             FileNotFoundError: if there is no such object.
         """
         with _told(self):
-            return bytes(_obstore().get(_store(self.bucket), self.key).bytes())
+            return bytes(obstore_module().get(_store(self.bucket), self.key).bytes())
 
     def read_text(self) -> str:
         """The whole object as UTF-8."""
@@ -146,12 +146,14 @@ class ObjectPath:
     def read_range(self, start: int, end: int) -> bytes:
         """Bytes from `start` up to but without `end`."""
         with _told(self):
-            return bytes(_obstore().get_range(_store(self.bucket), self.key, start=start, end=end))
+            return bytes(
+                obstore_module().get_range(_store(self.bucket), self.key, start=start, end=end)
+            )
 
     def write_bytes(self, data: bytes) -> None:
         """Put the whole object, replacing another."""
         with _told(self):
-            _obstore().put(_store(self.bucket), self.key, data)
+            obstore_module().put(_store(self.bucket), self.key, data)
 
     def create_bytes(self, data: bytes) -> bool:
         """Put the whole object unless there is one; whether this call put it.
@@ -164,13 +166,13 @@ class ObjectPath:
         with _told(self):
             store = _store(self.bucket)
             try:
-                _obstore().put(store, self.key, data, mode="create", use_multipart=False)
+                obstore_module().put(store, self.key, data, mode="create", use_multipart=False)
             except AlreadyExistsError:
                 return False
             except NotImplementedError:
                 if self.exists():
                     return False
-                _obstore().put(store, self.key, data)
+                obstore_module().put(store, self.key, data)
         return True
 
     def write_text(self, text: str) -> None:
@@ -180,7 +182,7 @@ class ObjectPath:
     def upload(self, file: Path) -> None:
         """Put a local file: in parts where it is large, whole when the last part is there."""
         with _told(self):
-            _obstore().put(_store(self.bucket), self.key, file)
+            obstore_module().put(_store(self.bucket), self.key, file)
 
     def download(self, file: Path) -> None:
         """Write the object to a local file, in ranges of a few MB; the size is bounded by none.
@@ -206,12 +208,12 @@ class ObjectPath:
         """Remove objects of one bucket, many by one request where the service can."""
         if paths:
             with _told(paths[0]):
-                _obstore().delete(_store(paths[0].bucket), [path.key for path in paths])
+                obstore_module().delete(_store(paths[0].bucket), [path.key for path in paths])
 
     def iterdir(self) -> "Iterator[ObjectPath]":
         """What lies directly below it: objects and prefixes, sorted."""
         with _told(self):
-            found = _obstore().list_with_delimiter(_store(self.bucket), self._prefix())
+            found = obstore_module().list_with_delimiter(_store(self.bucket), self._prefix())
         keys = [entry["path"] for entry in found["objects"]] + list(found["common_prefixes"])
         return iter(sorted(ObjectPath(self.bucket, key) for key in keys))
 
@@ -222,26 +224,32 @@ class ObjectPath:
     def walk(self) -> "Iterator[tuple[ObjectPath, int]]":
         """Every object below it and its size, a thousand by each request."""
         with _told(self):
-            for page in _obstore().list(_store(self.bucket), self._prefix()):
+            for page in obstore_module().list(_store(self.bucket), self._prefix()):
                 for entry in page:
                     yield ObjectPath(self.bucket, entry["path"]), entry["size"]
 
-    def open(self) -> "ObjectFile":
+    def open(self) -> "RangeFile":
         """The object as a binary file that can seek; only what is read is fetched.
 
         Raises:
             FileNotFoundError: if there is no such object.
         """
-        return ObjectFile(self, self.state()["size"])
+        return RangeFile(self, self.state()["size"])
 
     def _prefix(self) -> str | None:
         return self.key or None
 
 
-class ObjectFile(io.RawIOBase):
-    """An object as a file: every read is one request, for readers that ask for large parts."""
+class _HasRanges(Protocol):
+    """What gives the bytes from `start` up to but without `end`."""
 
-    def __init__(self, path: ObjectPath, size: int) -> None:
+    def read_range(self, start: int, end: int) -> bytes: ...
+
+
+class RangeFile(io.RawIOBase):
+    """Something remote as a file: a read is one request, for readers that ask for large parts."""
+
+    def __init__(self, path: _HasRanges, size: int) -> None:
         super().__init__()
         self._path, self._size, self._at = path, size, 0
 
@@ -274,7 +282,8 @@ class ObjectFile(io.RawIOBase):
         return num
 
 
-def _obstore() -> Any:
+def obstore_module() -> Any:
+    """The library that speaks to object stores and web servers."""
     # Imported when a bucket is first used: local runs do without, and start sooner.
     import obstore
 

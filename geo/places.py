@@ -8,10 +8,14 @@ from urllib.parse import unquote, urlsplit
 
 from geo.errors import StorageError
 from geo.object_path import ObjectPath, url_of_object
-from geo.remote_names import redact
+from geo.remote_names import redact, to_url
+from geo.web_path import SCHEMES, WebPath
 
 Place = Path | ObjectPath
 """Both have the same methods for what we do; a `Path` stays what it was."""
+
+ReadPlace = Place | WebPath
+"""Where a finished dataset may be read from: a web server, too."""
 
 _REMOVE_AT_ONCE = 1000
 
@@ -38,6 +42,20 @@ def as_place(name: str | os.PathLike[str] | ObjectPath) -> Place:
     return Path(text)
 
 
+def as_read_place(name: str | os.PathLike[str] | ObjectPath | WebPath) -> ReadPlace:
+    """The place that a text names, to be read: what `as_place` takes, and http(s) URLs.
+
+    Raises:
+        StorageError: for a URL that nothing can be read from.
+    """
+    if isinstance(name, WebPath):
+        return name
+    url = None if isinstance(name, ObjectPath) else to_url(os.fspath(name))
+    if url is not None and url.startswith(SCHEMES):
+        return WebPath.parse(url)
+    return as_place(name)
+
+
 def remove_tree(place: Place) -> None:
     """Remove a folder, or every object below a prefix; none is fine."""
     if isinstance(place, Path):
@@ -52,6 +70,6 @@ def remove_tree(place: Place) -> None:
     ObjectPath.remove(batch)
 
 
-def arrow_source(place: Place) -> Any:
+def arrow_source(place: ReadPlace) -> Any:
     """What pyarrow opens for reading: the path, or a file that fetches only what is read."""
     return place if isinstance(place, Path) else place.open()

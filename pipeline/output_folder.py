@@ -23,6 +23,7 @@ ENTRIES = {
     "collection.json",
     "report.html",
     "run.json",
+    "thresholds.csv",
     "manifest.json",
 }
 
