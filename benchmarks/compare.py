@@ -23,7 +23,7 @@ sys.path[:0] = [str(Path(__file__).parents[1])]
 
 from geo.covered_ground import CoveredGround, read_covered_ground  # noqa: E402 (after the path)
 from geo.dataset import Dataset, open_dataset  # noqa: E402
-from geo.dataset_changes import COMPARED_SCHEMA, find_changes  # noqa: E402
+from geo.dataset_changes import compared_schema, find_changes  # noqa: E402
 from geo.footprints import FOOTPRINT_SCHEMA, PUBLIC_SCHEMA, with_geometry  # noqa: E402
 from geo.geoparquet import write_shard  # noqa: E402
 from geo.grid import METRES_PER_DEGREE  # noqa: E402
@@ -73,8 +73,10 @@ def compare(old: Path, new: Path) -> None:
 
 def open_rows(out: Path) -> tuple[SortedRows, CoveredGround]:
     dataset = open_dataset(out)
-    ground = read_covered_ground(dataset.place_in("tiles.parquet"))
-    return SortedRows(_sources(dataset), COMPARED_SCHEMA), ground
+    ground = read_covered_ground(
+        dataset.place_in("tiles.parquet"), dataset.place_in("images.parquet")
+    )
+    return SortedRows(_sources(dataset), compared_schema()), ground
 
 
 def _sources(dataset: Dataset) -> list[Path]:
@@ -85,7 +87,8 @@ def edit_copy(out: Path, copy: Path, max_rows: int) -> dict[str, int]:
     """Write an edited copy of a dataset, cut into other files; how many of each kind."""
     dataset = open_dataset(out)
     (copy / "footprints").mkdir(parents=True)
-    shutil.copy(out / "tiles.parquet", copy / "tiles.parquet")
+    for name in ("tiles.parquet", "images.parquet"):
+        shutil.copy(out / name, copy / name)
     tables = [pq.read_table(source).replace_schema_metadata(None) for source in _sources(dataset)]
     table = pa.concat_tables(tables)
     number = np.arange(len(table))

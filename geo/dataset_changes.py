@@ -5,7 +5,7 @@ buildings depends on (`geo.row_pairs`); `geo.change` says who is who. How either
 files, at which pixel size and in which zones it was made, does not matter.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,11 +15,12 @@ import pyarrow.compute as pc
 
 from geo.change import HOPS as NUM_HOPS
 from geo.change import MIN_PARTS, NONE, ChangeConfig, Kinship, find_kin, shared_areas
+from geo.conditions import Condition
 from geo.covered_ground import GROUND_WORDS, SEEN, CoveredGround
 from geo.footprints import PUBLIC_SCHEMA
-from geo.geoparquet import Bounds
 from geo.grid import METRES_PER_DEGREE
 from geo.row_pairs import PairedBlocks, pair_blocks, shared_area_deg2
+from geo.s2cells import cell_range
 from geo.shards import merge_counts, plan_shards
 from geo.sorted_rows import RowBlock, SortedRows
 
@@ -42,11 +43,8 @@ CHANGE_STATUSES = (
 _UNCHANGED, _CHANGED, _SPLIT, _MERGED, _ADDED, _REMOVED, _NOT_IN_NEW, _NOT_IN_OLD = range(8)
 
 _COMPARED_NAMES = (
-    "id", "latitude", "longitude", "area_in_meters", "confidence", "geometry", "bbox",
-)  # fmt: skip
-COMPARED_SCHEMA = pa.schema([PUBLIC_SCHEMA.field(name) for name in _COMPARED_NAMES])
-"""Columns of a footprint that a comparison reads."""
-
+    *("id", "latitude", "longitude", "area_in_meters", "confidence", "geometry", "bbox"),
+)
 CHANGE_SCHEMA = pa.schema(
     [
         pa.field("status", pa.string(), nullable=False),
@@ -76,46 +74,11 @@ covered. Place and geometry are the new building's or, without one, the old one'
 MAX_BLOCK_ROWS = 100_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChangeLimits:
-    """Which buildings are told of; a pair is when either of the two is within the limits.
-
-    So a building whose confidence fell from 0.71 to 0.69 is no removed one at `min_confidence` 0.7.
-
-    Attributes:
-        bbox: box that holds the centroid, degrees; west above east crosses the antimeridian.
-        min_confidence: least confidence.
-        min_area_m2: least area.
-        max_area_m2: greatest area.
-    """
-
-    bbox: Bounds | None = None
-    min_confidence: float | None = None
-    min_area_m2: float | None = None
-    max_area_m2: float | None = None
-
-    def mask(self, table: pa.Table) -> BoolArray:
-        """Which rows are within the limits."""
-        is_in = np.ones(len(table), np.bool_)
-        area = table["area_in_meters"].to_numpy()
-        if self.min_confidence is not None:
-            is_in &= table["confidence"].to_numpy() >= self.min_confidence
-        if self.min_area_m2 is not None:
-            is_in &= area >= self.min_area_m2
-        if self.max_area_m2 is not None:
-            is_in &= area <= self.max_area_m2
-        if self.bbox is not None:
-            west, south, east, north = self.bbox
-            lat = table["latitude"].to_numpy()
-            # Counted from the western side eastwards, the antimeridian is nowhere special.
-            offset = (table["longitude"].to_numpy() - west) % 360.0
-            is_in &= (lat >= south) & (lat <= north) & (offset <= _width(west, east))
-        return is_in
-
-
-def _width(west: float, east: float) -> float:
-    width = east - west
-    return width if 0.0 <= width <= 360.0 else width % 360.0
+def compared_schema(conditions: Sequence[Condition] = ()) -> pa.Schema:
+    """Columns of a footprint that a comparison reads, with those that conditions need."""
+    more = [name for condition in conditions for name in condition.columns]
+    names = dict.fromkeys([*_COMPARED_NAMES, *more])
+    return pa.schema([PUBLIC_SCHEMA.field(name) for name in names])
 
 
 def find_changes(
@@ -125,30 +88,34 @@ def find_changes(
     ground_old: CoveredGround,
     ground_new: CoveredGround,
     config: ChangeConfig | None = None,
-    limits: ChangeLimits | None = None,
+    wanted: tuple[Sequence[Condition], Sequence[Condition]] = ((), ()),
     max_block_rows: int = MAX_BLOCK_ROWS,
     on_rows: Callable[[int, int], None] | None = None,
 ) -> Iterator[pa.Table]:
     """The change log, a table of `CHANGE_SCHEMA` for each S2 cell along the Hilbert curve.
 
-    The rows and their order do not depend on how the datasets are cut into files.
+    The rows and their order do not depend on how the datasets are cut into files. A pair is told of
+    when either of its two buildings is wanted: one whose confidence fell from 0.71 to 0.69 is not
+    removed where 0.7 is asked for.
 
     Args:
-        old: rows with `COMPARED_SCHEMA`.
+        old: rows with the columns of `compared_schema`.
         new: the same.
         ground_old: what OLD has seen.
         ground_new: what NEW has seen.
         config: what counts as the same building; the defaults if None.
-        limits: which buildings are told of; all if None.
+        wanted: conditions on old and on new buildings (`geo.query.conditions_of`); both must have
+            been indexed with them.
         max_block_rows: rows of both that are held at once, roughly.
         on_rows: called after every cell with the rows done and all rows.
     """
-    config, limits = config or ChangeConfig(), limits or ChangeLimits()
+    config = config or ChangeConfig()
     cells, counts = merge_counts([(old.cells, old.counts), (new.cells, new.counts)])
     total, num_done = old.num_rows + new.num_rows, 0
     for block in plan_shards(cells, counts, max_block_rows):
-        pairs = pair_blocks(old, new, block.cell, NUM_HOPS)
-        yield _changes_of(pairs, (ground_old, ground_new), config, limits)
+        if any(rows.may_hold(*cell_range(block.cell)) for rows in (old, new)):
+            pairs = pair_blocks(old, new, block.cell, NUM_HOPS)
+            yield _changes_of(pairs, (ground_old, ground_new), config, wanted)
         num_done += block.num_rows
         if on_rows is not None:
             on_rows(num_done, total)
@@ -181,7 +148,7 @@ def _changes_of(
     pairs: PairedBlocks,
     grounds: tuple[CoveredGround, CoveredGround],
     config: ChangeConfig,
-    limits: ChangeLimits,
+    wanted: tuple[Sequence[Condition], Sequence[Condition]],
 ) -> pa.Table:
     old, new = pairs.first, pairs.second
     kin_old, kin_new = _kin(pairs, config)
@@ -197,7 +164,7 @@ def _changes_of(
             for name in _LogRows.__slots__
         }
     )
-    return _log_table(rows, old, new, kin_old, kin_new, limits)
+    return _log_table(rows, old, new, kin_old, kin_new, wanted)
 
 
 def _kin(pairs: PairedBlocks, config: ChangeConfig) -> tuple[Kinship, Kinship]:
@@ -279,12 +246,11 @@ def _log_table(
     new: RowBlock,
     kin_old: Kinship,
     kin_new: Kinship,
-    limits: ChangeLimits,
+    wanted: tuple[Sequence[Condition], Sequence[Condition]],
 ) -> pa.Table:
     """The log's columns, within the limits, along the Hilbert curve."""
-    keep = _looked_up(limits.mask(old.table), rows.old) | _looked_up(
-        limits.mask(new.table), rows.new
-    )
+    keep = _looked_up(_fits(old.table, wanted[0]), rows.old)
+    keep |= _looked_up(_fits(new.table, wanted[1]), rows.new)
     # Old and new rows as one list, so that a row's place is one number.
     place = np.where(rows.new != NONE, rows.new + len(old), rows.old)
     cells = np.concatenate([old.s2_cell, new.s2_cell])[place]
@@ -320,6 +286,13 @@ def _log_table(
         **shared,
     }
     return pa.table([columns[name] for name in CHANGE_SCHEMA.names], schema=CHANGE_SCHEMA)
+
+
+def _fits(table: pa.Table, conditions: Sequence[Condition]) -> BoolArray:
+    is_fit = np.ones(len(table), np.bool_)
+    for condition in conditions:
+        is_fit &= condition.of_rows(table)
+    return is_fit
 
 
 def _looked_up(mask: BoolArray, index: Int64Array) -> BoolArray:

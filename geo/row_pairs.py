@@ -101,6 +101,23 @@ def shared_area_deg2(
     return area_a, area_b, shared
 
 
+def paired_outlines(
+    first: RowBlock, second: RowBlock, index_first: Int64Array, index_second: Int64Array
+) -> tuple[PolygonObjects, PolygonObjects, Float64Array]:
+    """The geometries of pairs, and what brings the second's longitudes beside the first's.
+
+    Args:
+        first: rows with the column `geometry`, WKB.
+        second: the same.
+        index_first: row of the first for each pair.
+        index_second: row of the second.
+    """
+    turn_deg = second.turn_deg[index_second] - first.turn_deg[index_first]
+    a, row_a = _outlines(first, index_first)
+    b, row_b = _outlines(second, index_second)
+    return a[row_a], b[row_b], turn_deg
+
+
 def _outlines(block: RowBlock, index: Int64Array) -> tuple[PolygonObjects, Int64Array]:
     """The outlines that pairs need, each parsed once, and which one each pair has."""
     used, row = np.unique(index, return_inverse=True)

@@ -15,8 +15,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from geo.conditions import Condition
 from geo.errors import DatasetError
 from geo.geoparquet import BBOX_COLUMN, BBOX_FIELDS, Bounds
+from geo.geoparquet_reader import row_group_boxes
 from geo.grid import unwrap_longitude
 from geo.places import ReadPlace, arrow_source
 from geo.s2cells import s2_leaf_cells
@@ -32,6 +34,9 @@ _CACHED_BYTES = 64 << 20
 _OPEN_FILES = 16
 # Boxes are float32 rounded outwards and compared after whole turns: none is missed by so much.
 _SLACK_DEG = 1e-4
+
+NEIGHBOURHOOD_DEG = 0.05
+"""Around the rows that are wanted: the neighbours of their neighbours are read, too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,18 +93,26 @@ class SortedRows:
         bounds: of all row groups, (west, south, east, north), float64, shape (num_groups, 4).
     """
 
-    def __init__(self, sources: Sequence[ReadPlace], schema: pa.Schema) -> None:
+    def __init__(
+        self,
+        sources: Sequence[ReadPlace],
+        schema: pa.Schema,
+        conditions: Sequence[Condition] = (),
+    ) -> None:
         """Index the files: the places of all rows are read.
 
         Args:
             sources: the files, along the curve.
             schema: the columns that `block` gives.
+            conditions: row groups that hold no row that fits, nor one within `NEIGHBOURHOOD_DEG` of
+                where such a row may lie, are left out.
 
         Raises:
             DatasetError: if a file is missing, damaged or lacks a column.
         """
         self._sources = list(sources)
         self._schema = schema
+        self._conditions = tuple(conditions)
         self._opened = functools.lru_cache(_OPEN_FILES)(self._open)
         self._cache: OrderedDict[int, _Group] = OrderedDict()
         self._cached_bytes = 0
@@ -185,7 +198,7 @@ class SortedRows:
     ]:
         """Place, first and last cell and bounds of each row group, and rows per cell."""
         groups, counts = [], []
-        for index in range(self._opened(number).metadata.num_row_groups):
+        for index in self._groups_to_index(number):
             table = self._read(number, index, [*_PLACE_COLUMNS, BBOX_COLUMN])
             if len(table) == 0:
                 continue
@@ -196,6 +209,22 @@ class SortedRows:
             bounds = [*boxes[:, :2].min(axis=0).tolist(), *boxes[:, 2:].max(axis=0).tolist()]
             groups.append(((number, index), (int(cells.min()), int(cells.max())), bounds))
         return groups, merge_counts(counts)
+
+    def _groups_to_index(self, number: int) -> list[int]:
+        """Row groups that hold, or lie around, rows that fit the conditions, by the footer."""
+        boxes = row_group_boxes(self._opened(number).metadata)
+        reach = NEIGHBOURHOOD_DEG * np.array([-1.0, -1.0, 1.0, 1.0])
+        is_wanted = np.ones(len(boxes), np.bool_)
+        for condition in self._conditions:
+            is_wanted &= condition.of_boxes(boxes + reach).may
+        return np.flatnonzero(is_wanted).tolist()
+
+    def may_hold(self, first: int, last: int) -> bool:
+        """Whether a range of S2 cells may hold rows that fit the conditions."""
+        is_here = (self._cells[:, 0] <= np.uint64(last)) & (self._cells[:, 1] >= np.uint64(first))
+        for condition in self._conditions:
+            is_here &= condition.of_boxes(self.bounds).may
+        return bool(is_here.any())
 
     def _read(self, number: int, index: int, names: list[str]) -> pa.Table:
         try:

@@ -1,14 +1,14 @@
 """Tables that come one after the other, written as one GeoParquet file in little memory."""
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from geo.geoparquet import ShardInfo, WriteConfig, write_ordered
+from geo.geoparquet import ShardInfo, write_ordered
 from geo.places import Place, as_place
 
 
@@ -17,7 +17,7 @@ def write_streamed(
     tables: Iterable[pa.Table],
     *,
     schema: pa.Schema,
-    config: WriteConfig | None = None,
+    geometry_types: Sequence[str] = ("Polygon",),
 ) -> ShardInfo:
     """Write rows that are in order already as they come; the file appears whole.
 
@@ -27,7 +27,7 @@ def write_streamed(
         path: the file; replaced if it exists.
         tables: with exactly the columns of `schema`, among them `bbox`; each held alone.
         schema: columns to write.
-        config: layout; the default if None.
+        geometry_types: what the geometries are, in GeoParquet's words.
 
     Raises:
         OSError: if the file cannot be written.
@@ -41,7 +41,9 @@ def write_streamed(
             pq.write_table(table, part, compression="zstd", compression_level=1)
             waiting.append(part)
         load = [partial(_load, part, schema) for part in waiting]
-        return write_ordered(place, load or [schema.empty_table], schema=schema, config=config)
+        return write_ordered(
+            place, load or [schema.empty_table], schema=schema, geometry_types=geometry_types
+        )
 
 
 def _load(part: Path, schema: pa.Schema) -> pa.Table:

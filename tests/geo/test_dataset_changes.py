@@ -13,12 +13,13 @@ from written_datasets import footprints_of, tiles_of, write_dataset
 
 from geo.change import ChangeConfig
 from geo.covered_ground import GROUND_WORDS, read_covered_ground
+from geo.dataset import open_dataset
 from geo.dataset_changes import (
     CHANGE_SCHEMA,
-    COMPARED_SCHEMA,
-    ChangeLimits,
+    compared_schema,
     find_changes,
 )
+from geo.query import Query, conditions_of
 from geo.sorted_rows import SortedRows
 
 KAMPALA = (32.58, 0.31)
@@ -42,15 +43,20 @@ def _table(outlines, ids=None, prefix="1", confidence=None) -> pa.Table:
     return footprints_of(outlines, ids or _names(prefix, outlines), confidence)
 
 
-def _open(out):
-    rows = SortedRows(sorted((out / "footprints").glob("*")), COMPARED_SCHEMA)
-    return rows, read_covered_ground(out / "tiles.parquet")
+def _open(out, query):
+    dataset = open_dataset(out)
+    conditions = conditions_of(dataset, query)
+    sources = [dataset.place_of(shard) for shard in dataset.shards]
+    rows = SortedRows(sources, compared_schema(conditions), conditions)
+    return rows, read_covered_ground(out / "tiles.parquet"), conditions
 
 
-def _changes(old, new, **options) -> pa.Table:
-    (rows_old, ground_old), (rows_new, ground_new) = _open(old), _open(new)
+def _changes(old, new, query=None, **options) -> pa.Table:
+    rows, grounds, conditions = zip(
+        *(_open(out, query or Query()) for out in (old, new)), strict=True
+    )
     tables = find_changes(
-        rows_old, rows_new, ground_old=ground_old, ground_new=ground_new, **options
+        *rows, ground_old=grounds[0], ground_new=grounds[1], wanted=conditions, **options
     )
     return pa.concat_tables([CHANGE_SCHEMA.empty_table(), *tables])
 
@@ -200,13 +206,13 @@ def test_limits_hold_for_either_building_of_a_pair(tmp_path):
     boxes = [_box(0, 0, 10, 10), _box(50, 0, 10, 10), _box(100, 0, 30, 30)]
     old = _table(boxes, confidence=[0.71, 0.5, 0.9])
     new = _table(boxes, confidence=[0.69, 0.5, 0.9])
-    limits = ChangeLimits(min_confidence=0.7, max_area_m2=500)
-    told = _compare(tmp_path, old, new, limits=limits)
+    query = Query(min_confidence=0.7, max_area_m2=500)
+    told = _compare(tmp_path, old, new, query=query)
     assert [row[0] for row in told] == ["unchanged"]
     west = KAMPALA[0] + 70 / 111_320
-    beyond = ChangeLimits(bbox=(west, 0.0, west - 359.0, 1.0))
     a, b = tmp_path / "a", tmp_path / "b"
-    assert len(_changes(a, b, limits=beyond)) == 1
+    assert len(_changes(a, b, Query(bbox=(west, 0.0, west + 1.0, 1.0)))) == 1
+    assert len(_changes(a, b, Query(bbox=(west + 5.0, 0.0, west + 6.0, 1.0)))) == 0
 
 
 # --- properties ----------------------------------------------------------------------------------
@@ -222,7 +228,9 @@ def _sides(draw):
     """Outlines up to 1.8 km long in a square of 9 km, many of them in both lists, ids shared."""
     centre = draw(st.sampled_from([KAMPALA, (180.0 - 0.04, -17.0), (24.0 - 0.04, 60.0)]))
     common, first, second = draw(_rectangles), draw(_rectangles), draw(_rectangles)
-    moved = [(x + dx, y, w, h) for (x, y, w, h), dx in zip(common, draw(_shifts(common)), strict=True)]
+    moved = [
+        (x + dx, y, w, h) for (x, y, w, h), dx in zip(common, draw(_shifts(common)), strict=True)
+    ]
     sides = []
     for number, rectangles in enumerate((common + first, moved + second)):
         rectangles = list(dict.fromkeys(rectangles))
