@@ -20,6 +20,7 @@ WIDTH = 420.0
 """Width of every chart and map in the SVG's units."""
 
 _CHART_HEIGHT = 190.0
+_MAX_TICKS = 9
 LEFT, RIGHT, TOP, BOTTOM = 44.0, 8.0, 10.0, 34.0
 """Room around a chart for its axes."""
 
@@ -77,8 +78,10 @@ def used_range(counts: npt.NDArray[np.int64]) -> range:
 
 
 def area_ticks(stats: FootprintStats) -> dict[int, str]:
-    """Lower edges of classes of area that are named on an axis, by class."""
-    return {index: f"{AREA_EDGES_M2[index]:,.0f}" for index in range(1, len(stats.num_by_area), 2)}
+    """Lower edges of classes of area that are named on an axis, by class; fewer on a long one."""
+    shown = used_range(stats.num_by_area)
+    stride = 2 if len(shown) <= 2 * _MAX_TICKS else 4
+    return {index: f"{AREA_EDGES_M2[index]:,.0f}" for index in range(1, shown.stop, stride)}
 
 
 def area_class(index: int) -> str:

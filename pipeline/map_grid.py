@@ -105,7 +105,7 @@ class MapGrid:
         areas = np.bincount(
             cells, weights=row_shares[col_box] * col_shares, minlength=math.prod(self.shape)
         )
-        return areas.reshape(self.shape)
+        return np.asarray(areas.reshape(self.shape), np.float64)
 
 
 def _spread(

@@ -42,10 +42,11 @@ def coverage_map(bounds: Float64Array, status: Sequence[str]) -> Markup:
     """
     ranks = np.array([STATUS_ORDER.index(name) for name in status], np.int64)
     boxes = side_by_side(bounds)
-    paths = (
-        _tile_boxes(boxes, ranks) if len(boxes) <= MAX_TILE_MARKS else _share_boxes(boxes, ranks)
-    )
-    frame = MapFrame(np.concatenate(list(paths.values())))
+    if len(boxes) <= MAX_TILE_MARKS:
+        paths, extent = _tile_boxes(boxes, ranks), boxes
+    else:
+        paths, extent = _share_boxes(boxes, ranks)
+    frame = MapFrame(extent)
     parts = []
     # The most serious come last, on top.
     for rank in reversed(range(len(STATUS_ORDER))):
@@ -74,8 +75,10 @@ def _tile_boxes(boxes: Float64Array, ranks: Int64Array) -> dict[int, Float64Arra
     return {int(rank): boxes[ranks == rank] for rank in np.unique(ranks)}
 
 
-def _share_boxes(boxes: Float64Array, ranks: Int64Array) -> dict[int, Float64Array]:
-    """Stripes in the cells of a grid, as wide as each status's share of the cell's ground."""
+def _share_boxes(
+    boxes: Float64Array, ranks: Int64Array
+) -> tuple[dict[int, Float64Array], Float64Array]:
+    """Stripes in the cells of a grid, as wide as each status's share, and the grid's own box."""
     west, south = boxes[:, :2].min(axis=0).tolist()
     east, north = boxes[:, 2:].max(axis=0).tolist()
     grid = MapGrid.over((west, south, east, north), _COVERAGE_CELLS)
@@ -91,11 +94,12 @@ def _share_boxes(boxes: Float64Array, ranks: Int64Array) -> dict[int, Float64Arr
     shares *= np.divide(room, rest, out=np.zeros_like(rest), where=rest > 0)
     shares[failed] = seen
     ends = np.cumsum(shares, axis=0)
-    return {
+    paths = {
         rank: _stripes(grid, ends[rank] - shares[rank], ends[rank])
         for rank in range(len(STATUS_ORDER))
         if shares[rank].any()
     }
+    return paths, np.array([grid.bounds])
 
 
 def _stripes(grid: MapGrid, start: Float64Array, end: Float64Array) -> Float64Array:
@@ -195,7 +199,8 @@ def class_edges(values: Float64Array) -> Float64Array:
     if len(found) == 0:
         return np.array([0.0, 1.0])
     low, high = float(found.min()), float(found.max())
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 2)
+    # Beyond the greatest value by what a stride of several steps may need.
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + MAX_CLASSES)
     series = [step * 10.0**power for power in powers for step in _NICE_STEPS]
     start = max(i for i, value in enumerate(series) if value <= low * (1 + 1e-9))
     end = next(i for i, value in enumerate(series) if value > high)
@@ -203,7 +208,6 @@ def class_edges(values: Float64Array) -> Float64Array:
         return _even_edges(low, high)
     stride = math.ceil((end - start) / MAX_CLASSES)
     num = math.ceil((end - start) / stride)
-    series += [10.0 * value for value in series[-len(_NICE_STEPS) * stride :]]
     return np.array(series[start : start + num * stride + 1 : stride])
 
 
@@ -213,7 +217,7 @@ def _even_edges(low: float, high: float) -> Float64Array:
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(nice * power for nice in (*_NICE_STEPS, 10.0) if nice * power >= rough)
     first = math.floor(low / step)
-    return step * np.arange(first, math.floor(high / step) + 2)
+    return np.asarray(step * np.arange(first, math.floor(high / step) + 2), np.float64)
 
 
 def _class_words(edges: Float64Array, number: int, words: Callable[[float], str]) -> str:
