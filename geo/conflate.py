@@ -41,7 +41,7 @@ MAPPED_SCHEMA = pa.schema(
 )
 """Columns of marked footprints: `map_iou` and `map_id` are of the polygon with the greatest IoU,
 else `map_id` is of a point inside; `map_covered_share` is what the map's polygons cover."""
-MAX_BLOCK_ROWS = 100_000
+MAX_BLOCK_ROWS = 50_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -71,7 +71,7 @@ whole by its id; `num_parts_new` counts the new buildings that are parts of the 
 `num_parts_old` the old ones that are parts of its new one. `reason` says why ground was not
 covered. Place and geometry are the new building's or, without one, the old one's."""
 
-MAX_BLOCK_ROWS = 100_000
+MAX_BLOCK_ROWS = 50_000
 
 
 def compared_schema(conditions: Sequence[Condition] = ()) -> pa.Schema:

@@ -29,6 +29,9 @@ STATUS_COLOURS = {
 }
 """Colour of a building by what became of it."""
 
+# On maps of larger cells single buildings are specks.
+_OUTLINES_BELOW_KM2 = 0.02
+
 _MapPanel = tuple[str, Markup, Markup, str]
 
 
@@ -96,7 +99,8 @@ def _map_panels(comparison: Comparison) -> list[_MapPanel]:
     stats = comparison.stats
     if not stats.num_rows:
         return []
-    if stats.outlines is not None:
+    is_near = stats.grid.cell_area_km2 < _OUTLINES_BELOW_KM2
+    if stats.outlines and (is_near or "unchanged" in stats.outlines):
         return [_outline_panel(stats), _ground_panel(comparison)]
     return [
         _density_panel(comparison, "Added per km²", ("added",), "heat"),
@@ -138,12 +142,13 @@ def _outline_panel(stats: ChangeStats) -> _MapPanel:
         if status in stats.outlines
     }
     words = ", ".join(f"{len(rows):,} {name}" for name, (rows, _) in found.items())
-    drawn = maps.outline_map(stats.grid, found, f"Map of buildings: {words}")
+    drawn = maps.outline_map(found, f"Map of buildings: {words}")
     key = Markup("").join(
         Markup('<span class="key"><i style="background:{}"></i>{}</span>').format(colour, name)
         for name, (_, colour) in found.items()
     )
-    return "Buildings", drawn, key, ""
+    is_all = "unchanged" in found or not stats.map_of("unchanged").any()
+    return "Buildings", drawn, key, "" if is_all else "Unchanged buildings are not drawn."
 
 
 def _ground_panel(comparison: Comparison) -> _MapPanel:

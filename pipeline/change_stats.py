@@ -14,7 +14,7 @@ Int64Array = npt.NDArray[np.int64]
 Float64Array = npt.NDArray[np.float64]
 
 MAX_OUTLINES = 2500
-"""Rows up to which outlines are kept for the map; above it there are counts per cell only."""
+"""Rows up to which outlines are kept for the map, unchanged ones among them if there is room."""
 IOU_EDGES: Float64Array = np.linspace(0.0, 1.0, 21)
 """Edges of the classes of IoU."""
 SHIFT_EDGES_M: Float64Array = np.array([0, 0.25, 0.5, 1, 2, 3, 4, 6, 8, 12, 16, np.inf])
@@ -50,7 +50,8 @@ class ChangeStats:
         num_by_iou: pairs per class of `IOU_EDGES`.
         num_by_shift: pairs per class of `SHIFT_EDGES_M`.
         reasons: rows on ground not covered, by status and reason.
-        outlines: WKB of the rows by status, as long as there are few; else None.
+        outlines: WKB of the rows by status, as long as there are few; without unchanged ones where
+            these are many; None where the others are.
     """
 
     def __init__(self, grid: MapGrid) -> None:
@@ -100,9 +101,13 @@ class ChangeStats:
     def _add_outlines(self, log: pa.Table) -> None:
         if self.outlines is None:
             return
-        if self.num_rows > MAX_OUTLINES:
+        num_unchanged = int(self._num[0, 1])
+        if self.num_rows - num_unchanged > MAX_OUTLINES:
             self.outlines = None
             return
+        if self.num_rows > MAX_OUTLINES:
+            self.outlines.pop("unchanged", None)
+            log = log.filter(pc.not_equal(log["status"], "unchanged"))
         rows = zip(log["status"].to_pylist(), log["geometry"].to_pylist(), strict=True)
         for word, outline in rows:
             self.outlines.setdefault(word, []).append(outline)

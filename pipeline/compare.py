@@ -102,7 +102,7 @@ def compare_datasets(
         DatasetError: if either is no finished dataset, is damaged, or they lie apart.
     """
     sides = [open_side(out, query) for out in (old, new)]
-    grid = _map_grid(*sides)
+    grid = _map_grid(*sides, query)
     stats = ChangeStats(grid)
     changes = find_changes(
         sides[0].rows,
@@ -179,8 +179,8 @@ def _area_of_interest(dataset: Dataset) -> tuple[shapely.Geometry | None, str]:
         )
 
 
-def _map_grid(old: ComparedSide, new: ComparedSide) -> MapGrid:
-    """A grid over all buildings of both.
+def _map_grid(old: ComparedSide, new: ComparedSide, query: Query) -> MapGrid:
+    """A grid over all buildings of both, or over the box that is asked for.
 
     Raises:
         DatasetError: if both hold buildings and their places have nothing in common.
@@ -197,6 +197,8 @@ def _map_grid(old: ComparedSide, new: ComparedSide) -> MapGrid:
             f"{new.dataset.name} at {_box_text(second)} (west, south, east, north); nothing can "
             "be compared"
         )
+    if query.bbox is not None and query.bbox[0] < query.bbox[2]:
+        return MapGrid.over(query.bbox, _MAP_CELLS)
     west, south, east, north = bounds_of(beside) or _NOWHERE
     return MapGrid.over((west - 1e-5, south - 1e-5, east + 1e-5, north + 1e-5), _MAP_CELLS)
 

@@ -237,22 +237,24 @@ def _shade(number: int, num: int) -> float:
     return 0.18 + 0.82 * (number / (num - 1) if num > 1 else 0.6)
 
 
-def outline_map(
-    grid: MapGrid, outlines: Mapping[str, tuple[Sequence[bytes], str]], label: str
-) -> Markup:
-    """Single outlines on a map.
+def outline_map(outlines: Mapping[str, tuple[Sequence[bytes], str]], label: str) -> Markup:
+    """Single outlines on a map of the place that they take up.
 
     Args:
-        grid: whose bounds are drawn.
-        outlines: by what they are, WKB and colour; later ones lie on top.
+        outlines: by what they are, WKB of polygons and colour; at least one, later ones lie on top.
         label: what is shown, for those who do not see it.
     """
-    frame = MapFrame(np.array([grid.bounds]))
-    middle = (grid.bounds[0] + grid.bounds[2]) / 2
-    parts = [f'<path d="{frame.box(*grid.bounds)}" class="frame"/>']
-    for name, (rows, colour) in outlines.items():
-        shapes = shapely.from_wkb(np.array(rows, object))
-        path = "".join(frame.outline(shapely.get_coordinates(s.exterior), middle) for s in shapes)
+    shapes = {
+        name: shapely.from_wkb(np.array(rows, object)) for name, (rows, _) in outlines.items()
+    }
+    boxes = side_by_side(shapely.bounds(np.concatenate(list(shapes.values()))))
+    frame = MapFrame(boxes)
+    middle = float(boxes[:, 0].min() + boxes[:, 2].max()) / 2
+    parts = []
+    for name, (_, colour) in outlines.items():
+        path = "".join(
+            frame.outline(shapely.get_coordinates(shape.exterior), middle) for shape in shapes[name]
+        )
         parts.append(
             f'<path d="{path}" fill="{colour}" stroke="{colour}" stroke-width=".6">'
             f"<title>{escape(name)}</title></path>"

@@ -98,16 +98,29 @@ def test_the_page_stands_alone_and_draws_each_building(tmp_path):
     assert "What changed from old to new" in page
 
 
-def test_many_buildings_are_drawn_as_cells(tmp_path):
+def test_of_many_buildings_only_changes_are_drawn(tmp_path):
     old, new = _pair(tmp_path, MAX_OUTLINES + 100)
     result = _run(old, new, "--out", tmp_path, "--without-unchanged")
     assert result.exit_code == 0, result.output
     page = (tmp_path / "changes.html").read_text()
-    assert "Added per km²" in page
-    assert len(page.encode()) < 100_000
+    assert "Unchanged buildings are not drawn." in page
+    titles = re.findall(r'stroke-width="[^"]*"><title>([^<]*)', page)
+    assert titles == ["changed", "removed", "added"]
     statuses = set(pq.read_table(tmp_path / "changes.parquet")["status"].to_pylist())
     assert statuses == {"changed", "added", "removed"}
     assert _lines(result.output)["unchanged"][0] == f"{MAX_OUTLINES + 96:,}"
+
+
+def test_many_changes_are_drawn_as_cells(tmp_path):
+    num = MAX_OUTLINES + 100
+    old, _ = _pair(tmp_path, num)
+    new = write_dataset(tmp_path / "few", footprints_of(_town(3), _ids(3)), bounds=BOUNDS)
+    _run(old, new, "--out", tmp_path)
+    page = (tmp_path / "changes.html").read_text()
+    assert f"<b>{num - 3:,}</b>" in page
+    assert "<h2>Removed per km²</h2>" in page
+    assert re.search(r'class="heat-hot" fill-opacity="[\d.]+"><title>[\d.k]+ to ', page)
+    assert len(page.encode()) < 100_000
 
 
 def test_json_has_the_same_numbers_and_nothing_is_written(tmp_path):
