@@ -31,6 +31,9 @@ UInt64Array = npt.NDArray[np.uint64]
 PolygonObjects = npt.NDArray[np.object_]
 
 _POLYGONAL = (shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON)
+MAX_EXTENT_DEG = 0.1
+"""Longer polygons are left out: a district is no building, and everything lies around it."""
+
 _MAX_ROWS_PER_FILE = 200_000
 _ROW_GROUP_ROWS = 10_000
 _LONLAT = pyproj.CRS.from_user_input("OGC:CRS84")
@@ -66,6 +69,7 @@ class MapCounts:
         num_repaired: features whose rings crossed themselves.
         num_left_out: features without polygon or point: lines, empty or collapsed ones.
         num_nowhere: features with coordinates that are no place in the CRS.
+        num_too_large: polygons longer than `MAX_EXTENT_DEG`, which are no buildings.
         crs: name of the CRS.
     """
 
@@ -75,6 +79,7 @@ class MapCounts:
     num_repaired: int = 0
     num_left_out: int = 0
     num_nowhere: int = 0
+    num_too_large: int = 0
     crs: str = ""
 
 
@@ -161,10 +166,20 @@ def _rows_of(batch: FeatureBatch, counts: MapCounts) -> pa.Table:
     counts.num_nowhere += int(is_nowhere.sum())
     parts, row = _parts(shapes)
     counts.num_left_out += len(shapes) - len(np.unique(row)) - int(is_nowhere.sum())
+    is_small = _is_small(parts)
+    counts.num_too_large += int((~is_small).sum())
+    parts, row = parts[is_small], row[is_small]
     is_point = shapely.get_type_id(parts) == shapely.GeometryType.POINT
     counts.num_points += int(is_point.sum())
     counts.num_polygons += len(parts) - int(is_point.sum())
     return _table(parts, is_point, batch.ids.take(pa.array(row)), first + row)
+
+
+def _is_small(parts: PolygonObjects) -> npt.NDArray[np.bool_]:
+    """Which shapes may be buildings by their extent; a degree of longitude counts as it is long."""
+    west, south, east, north = shapely.bounds(parts).T
+    width = (east - west) * np.cos(np.radians(np.clip((south + north) / 2, -89.0, 89.0)))
+    return np.asarray((width <= MAX_EXTENT_DEG) & (north - south <= MAX_EXTENT_DEG))
 
 
 def _to_lonlat(

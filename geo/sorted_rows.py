@@ -7,7 +7,7 @@ is an index of row groups (about 60 bytes each) and the groups that were read la
 
 import functools
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,6 +98,7 @@ class SortedRows:
         sources: Sequence[ReadPlace],
         schema: pa.Schema,
         conditions: Sequence[Condition] = (),
+        on_rows: Callable[[int], None] = lambda num_rows: None,
     ) -> None:
         """Index the files: the places of all rows are read.
 
@@ -106,6 +107,7 @@ class SortedRows:
             schema: the columns that `block` gives.
             conditions: row groups that hold no row that fits, nor one within `NEIGHBOURHOOD_DEG` of
                 where such a row may lie, are left out.
+            on_rows: called with the rows indexed so far.
 
         Raises:
             DatasetError: if a file is missing, damaged or lacks a column.
@@ -116,7 +118,10 @@ class SortedRows:
         self._opened = functools.lru_cache(_OPEN_FILES)(self._open)
         self._cache: OrderedDict[int, _Group] = OrderedDict()
         self._cached_bytes = 0
-        parts = [self._index_file(number) for number in range(len(self._sources))]
+        parts = []
+        for number in range(len(self._sources)):
+            parts.append(self._index_file(number))
+            on_rows(sum(int(counts.sum()) for _, (_, counts) in parts))
         self.cells, self.counts = merge_counts([count for _, count in parts])
         groups = [group for found, _ in parts for group in found]
         self.num_rows = int(self.counts.sum())

@@ -57,7 +57,7 @@ def _side_facts(side: ComparedSide) -> dict[str, object]:
     return {
         "name": side.dataset.name,
         "place": str(side.dataset.place),
-        "num": side.rows.num_rows,
+        "num": side.dataset.num_footprints,
         "model_id": side.dataset.model_id,
         "gsd_m": f"{side.dataset.gsd_m:g}",
     }

@@ -1,6 +1,7 @@
 """Comparing two finished datasets: reading them, writing the change log and the page."""
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -101,8 +102,11 @@ def compare_datasets(
     Raises:
         DatasetError: if either is no finished dataset, is damaged, or they lie apart.
     """
-    sides = [open_side(out, query) for out in (old, new)]
-    grid = _map_grid(*sides, query)
+    sides = [
+        open_side(out, query, functools.partial(on_rows, f"reading {word}"))
+        for out, word in ((old, "OLD"), (new, "NEW"))
+    ]
+    grid = _map_grid(sides[0], sides[1], query)
     stats = ChangeStats(grid)
     changes = find_changes(
         sides[0].rows,
@@ -131,12 +135,15 @@ def compare_datasets(
     )
 
 
-def open_side(out: str, query: Query) -> ComparedSide:
+def open_side(
+    out: str, query: Query, on_rows: Callable[[int, int], None] = lambda done, total: None
+) -> ComparedSide:
     """Open a dataset for comparing.
 
     Args:
         out: its output folder.
         query: which buildings are wanted.
+        on_rows: called as it goes with the rows read and all rows.
 
     Raises:
         DatasetError: if it is no finished dataset, or one of its files is missing or damaged.
@@ -150,7 +157,12 @@ def open_side(out: str, query: Query) -> ComparedSide:
     return ComparedSide(
         dataset=dataset,
         conditions=conditions,
-        rows=SortedRows(sources, compared_schema(conditions), conditions),
+        rows=SortedRows(
+            sources,
+            compared_schema(conditions),
+            conditions,
+            lambda done: on_rows(done, dataset.num_footprints),
+        ),
         ground=read_covered_ground(
             dataset.place_in(TILES_NAME), images if has_images else None, area
         ),
@@ -186,6 +198,8 @@ def _map_grid(old: ComparedSide, new: ComparedSide, query: Query) -> MapGrid:
         DatasetError: if both hold buildings and their places have nothing in common.
     """
     boxes = np.concatenate([old.rows.bounds, new.rows.bounds])
+    if query.bbox is not None and query.bbox[0] < query.bbox[2]:
+        return MapGrid.over(query.bbox, _MAP_CELLS)
     if len(boxes) == 0:
         return MapGrid.over(_NOWHERE, _MAP_CELLS)
     beside = side_by_side(boxes)
@@ -197,8 +211,6 @@ def _map_grid(old: ComparedSide, new: ComparedSide, query: Query) -> MapGrid:
             f"{new.dataset.name} at {_box_text(second)} (west, south, east, north); nothing can "
             "be compared"
         )
-    if query.bbox is not None and query.bbox[0] < query.bbox[2]:
-        return MapGrid.over(query.bbox, _MAP_CELLS)
     west, south, east, north = bounds_of(beside) or _NOWHERE
     return MapGrid.over((west - 1e-5, south - 1e-5, east + 1e-5, north + 1e-5), _MAP_CELLS)
 
@@ -258,7 +270,7 @@ def _notes(old: ComparedSide, new: ComparedSide) -> tuple[str, ...]:
             "not shared, buildings were matched by overlap alone"
         )
     for side, word in ((old, "OLD"), (new, "NEW")):
-        if side.rows.num_rows == 0:
+        if side.dataset.num_footprints == 0:
             notes.append(f"{word} holds no building")
     return tuple(notes)
 

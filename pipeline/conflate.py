@@ -20,7 +20,7 @@ from geo.errors import DatasetError
 from geo.feature_batches import feature_batches
 from geo.footprints import PUBLIC_SCHEMA
 from geo.geoparquet import Bounds
-from geo.map_rows import MAP_SCHEMA, MapCounts, sort_map
+from geo.map_rows import MAP_SCHEMA, MAX_EXTENT_DEG, MapCounts, sort_map
 from geo.query import Query
 from geo.sorted_rows import SortedRows
 from geo.streamed_tables import write_streamed
@@ -319,6 +319,11 @@ def _notes(counts: MapCounts, totals: ConflateTotals) -> Iterator[str]:
         yield (
             f"{counts.num_left_out:,} features of the map have neither an area nor a point and "
             "were left out"
+        )
+    if counts.num_too_large:
+        yield (
+            f"{counts.num_too_large:,} polygons of the map are longer than {MAX_EXTENT_DEG} degrees "
+            "and were left out: they are no buildings"
         )
     if counts.num_nowhere:
         yield (

@@ -53,15 +53,19 @@ class _Lines:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._start = self._last = time.monotonic()
+        self._last = time.monotonic()
+        self._stage, self._begin, self._first = "", 0.0, 0
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         now = time.monotonic()
-        if now - self._last < _LINE_INTERVAL_S or not done:
+        if stage != self._stage:
+            # The rate is that of the stage: the first look at it counts for nothing.
+            self._stage, self._begin, self._first = stage, now, done
+        if now - self._last < _LINE_INTERVAL_S or done <= self._first:
             return
         self._last = now
-        left = (now - self._start) * (total - done) / done
-        self._console.print(
-            f"{stage}: {done:,} of {total:,} rows, ETA {format_duration(left)}",
-            highlight=False,
-        )
+        line = f"{stage}: {done:,} rows"
+        if total > done:
+            left = (now - self._begin) * (total - done) / (done - self._first)
+            line = f"{stage}: {done:,} of {total:,} rows, ETA {format_duration(left)}"
+        self._console.print(line, highlight=False)

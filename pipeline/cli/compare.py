@@ -88,8 +88,8 @@ def _show(console: Any, comparison: Any, written: list[Any]) -> None:
     from pipeline.report import area_text
 
     old, new = comparison.old.dataset, comparison.new.dataset
-    console.print(f"OLD {old.place}: {comparison.old.rows.num_rows:,} buildings", highlight=False)
-    console.print(f"NEW {new.place}: {comparison.new.rows.num_rows:,} buildings", highlight=False)
+    console.print(f"OLD {old.place}: {old.num_footprints:,} buildings", highlight=False)
+    console.print(f"NEW {new.place}: {new.num_footprints:,} buildings", highlight=False)
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("status")
     for name in ("old buildings", "new buildings", "old built area", "new built area"):
@@ -107,7 +107,9 @@ def _show(console: Any, comparison: Any, written: list[Any]) -> None:
         console.print(f"{status.replace('_', ' ')}: {number:,} ({reason})", highlight=False)
     for note in comparison.notes:
         console.print(f"note: {note}", highlight=False)
-    if comparison.stats.totals and comparison.stats.is_apart:
+    if not comparison.stats.totals:
+        console.print("no building of either fits")
+    elif comparison.stats.is_apart:
         console.print("[yellow]no building lies on ground that both runs have seen[/]")
     for path in written:
         console.print(f"written: {path}", highlight=False)

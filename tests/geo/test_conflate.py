@@ -128,14 +128,17 @@ def test_broken_features_are_repaired_left_out_and_counted(tmp_path):
         shapely.MultiPolygon([_box(300, 0, 20, 20), _box(330, 0, 20, 20)]),
         shapely.LineString([(32.58, 0.31), (32.59, 0.31)]),
         None,
+        _box(-30_000, -9_000, 60_000, 18_000),
         shapely.GeometryCollection([_box(400, 0, 20, 20), shapely.Point(32.585, 0.31)]),
     ]
     path = tmp_path / "map.parquet"
-    geopandas.GeoDataFrame({"name": list("vwxyz")}, geometry=shapes, crs=4326).to_parquet(path)
+    geopandas.GeoDataFrame({"name": list("vwxyDz")}, geometry=shapes, crs=4326).to_parquet(path)
     out = _dataset(tmp_path, [_box(300, 0, 20, 20)])
     marked, missing, _, counts = _conflate(tmp_path, out, path, id_column="name")
     assert marked["map_id"].to_pylist() == ["w"]
-    assert (counts.num_features, counts.num_repaired, counts.num_left_out) == (5, 1, 2)
+    assert (counts.num_features, counts.num_repaired, counts.num_left_out) == (6, 1, 2)
+    # A district is no building: it would cover every footprint.
+    assert counts.num_too_large == 1
     assert (counts.num_polygons, counts.num_points) == (5, 1)
     assert sorted(missing["map_id"].to_pylist()) == ["v", "v", "w", "z", "z"]
 

@@ -168,7 +168,10 @@ def test_limits_ask_for_buildings_as_a_query_does(tmp_path):
     bounds = _town(44)[0].bounds
     box = ",".join(f"{side:.6f}" for side in bounds)
     assert _lines(_run(old, new, "--bbox", box).output) == {"removed": _one_removed(old, new, box)}
-    assert _lines(_run(old, new, "--min-area", 1e6).output) == {}
+    nothing = _run(old, new, "--min-area", 1e6)
+    assert _lines(nothing.output) == {}
+    assert "no building of either fits" in nothing.output
+    assert _run(old, new, "--bbox", "1,1,2,2").exit_code == 0
 
 
 def _one_removed(old, new, box) -> list[str]:
