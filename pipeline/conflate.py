@@ -291,7 +291,7 @@ def _check_place(dataset: Dataset, existing: str, counts: MapCounts, rows: Sorte
         )
     if rows.num_rows == 0:
         raise DatasetError(
-            f"{existing} holds neither polygons with an area nor points among its "
+            f"{existing} holds neither polygons of a building's size nor points among its "
             f"{counts.num_features:,} features"
         )
     if bounds is None or bounds[2] - bounds[0] > 180.0:

@@ -92,7 +92,7 @@ def test_a_map_of_points(tmp_path, out):
 
 
 def test_what_cannot_be_used_is_refused(tmp_path, out, existing):
-    far = geopandas.GeoDataFrame(geometry=[shapely.box(3, 3, 3.1, 3.1)], crs=4326)
+    far = geopandas.GeoDataFrame(geometry=[shapely.box(3, 3, 3.001, 3.001)], crs=4326)
     far.to_file(tmp_path / "far.gpkg")
     far.to_parquet(tmp_path / "far.parquet")
     empty = geopandas.GeoDataFrame({"a": []}, geometry=[], crs=4326)
@@ -105,7 +105,7 @@ def test_what_cannot_be_used_is_refused(tmp_path, out, existing):
         ((out, tmp_path / "far.gpkg"), "has no feature near the footprints of out"),
         ((out, tmp_path / "far.parquet"), "they have no place in common"),
         ((out, tmp_path / "empty.gpkg"), "it is empty"),
-        ((out, tmp_path / "line.gpkg"), "neither polygons with an area nor points"),
+        ((out, tmp_path / "line.gpkg"), "neither polygons of a building's size nor points"),
         ((out, tmp_path / "none.gpkg"), "there is no file"),
         ((out, existing, "--out", tmp_path / "x.shp"), "a shapefile is several files"),
         ((out, existing, "--out", tmp_path / "x.what"), "names no format"),
