@@ -322,8 +322,8 @@ def _notes(counts: MapCounts, totals: ConflateTotals) -> Iterator[str]:
         )
     if counts.num_too_large:
         yield (
-            f"{counts.num_too_large:,} polygons of the map are longer than {MAX_EXTENT_DEG} degrees "
-            "and were left out: they are no buildings"
+            f"{counts.num_too_large:,} polygons of the map are longer than {MAX_EXTENT_DEG} "
+            "degrees and were left out: they are no buildings"
         )
     if counts.num_nowhere:
         yield (
