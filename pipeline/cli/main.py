@@ -11,6 +11,11 @@ _COMMANDS = {
     "inspect": ("pipeline.cli.inspect:inspect_command", "Show what a result holds."),
     "query": ("pipeline.cli.query:query_command", "Find footprints of a result."),
     "view": ("pipeline.cli.view:view_command", "Show a result on a map in the browser."),
+    "compare": ("pipeline.cli.compare:compare_command", "Say what changed between two results."),
+    "conflate": (
+        "pipeline.cli.conflate:conflate_command",
+        "Mark footprints that an existing map has.",
+    ),
     "explain": ("pipeline.cli.explain:explain_command", "Draw every stage of one tile."),
     "evaluate": (
         "pipeline.cli.evaluate:evaluate_command",
