@@ -22,6 +22,7 @@ from view_server import serving
 from pipeline.viewer.exported_page import export_page
 from pipeline.viewer.scene import open_scene
 
+ROOT = Path(__file__).resolve().parents[2]
 PHONE = {
     "viewport": {"width": 390, "height": 844},
     "device_scale_factor": 2,
@@ -477,7 +478,7 @@ def test_banepa(chromium: Browser, tmp_path):
     source = SHARED_DATA / "scenes" / "banepa.tif"
     if not source.exists():
         pytest.skip("no real imagery: ../shared/data does not exist beside the repository")
-    image, weights = tmp_path / "banepa.tif", Path("model/weights/everyroof.safetensors").resolve()
+    image, weights = tmp_path / "banepa.tif", ROOT / "model/weights/everyroof.safetensors"
     with rasterio.open(source) as scene:
         window = rasterio.windows.Window(5000, 4000, 1500, 1200)
         profile = {**scene.profile, "transform": scene.window_transform(window)}

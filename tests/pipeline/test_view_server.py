@@ -3,7 +3,6 @@
 import http.client
 import io
 import json
-import socket
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -255,4 +254,3 @@ def test_a_taken_port_is_passed_over():
 def test_an_address_of_another_machine_is_an_error():
     with pytest.raises(OSError, match="assign"):
         bind("203.0.113.7", 0)
-    assert socket.AF_INET
