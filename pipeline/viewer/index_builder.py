@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from geo.errors import DatasetError
-from geo.footprint_index import FootprintIndex
+from geo.footprint_index import FootprintIndex, View
 from pipeline.footprint_stats import AREA_EDGES_M2
 from pipeline.viewer.row_groups import RowGroups
 
@@ -35,6 +35,8 @@ class IndexBuilder:
         parts = np.array_split(np.arange(len(self._groups)), NUM_THREADS)
         self._num_running = len(parts)
         self._lock = threading.Lock()
+        # Compiled kernels take a third of a second to load, which the page spends on starting.
+        self._pool.submit(self._load_kernels)
         for part in parts:
             self._pool.submit(self._fill, part.tolist())
         return self
@@ -46,6 +48,10 @@ class IndexBuilder:
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until all is read or nothing more will be; whether that is so."""
         return self._is_done.wait(timeout_s)
+
+    def _load_kernels(self) -> None:
+        self.index.summarise(View(west=0.0, south=0.0, east=1.0, north=1.0))
+        self.index.density(0, 0, 0)
 
     def _fill(self, groups: list[int]) -> None:
         try:
