@@ -138,7 +138,7 @@ def _plain(value: Any) -> str:
     if isinstance(value, bytes):
         import shapely
 
-        return str(shapely.from_wkb(value).wkt)
+        return str(shapely.to_wkt(shapely.from_wkb(value), rounding_precision=-1))
     if isinstance(value, dict):
         return ",".join(f"{side:.7g}" for side in value.values())
     return str(value)
