@@ -178,6 +178,7 @@ def write_stream(
     *,
     schema: pa.Schema,
     config: WriteConfig | None = None,
+    geometry_types: Sequence[str] = ("Polygon",),
 ) -> ShardInfo:
     """Write rows that come once and in order, a row group at a time; the file appears whole.
 
@@ -186,6 +187,7 @@ def write_stream(
         batches: with exactly the columns of `schema`; held in memory until they fill a row group.
         schema: columns to write, `geometry` (WKB polygons) among them.
         config: layout; the default if None.
+        geometry_types: kinds of shape in `geometry`.
 
     Raises:
         DatasetError: if the schema has no column `geometry`.
@@ -201,7 +203,7 @@ def write_stream(
         for table in _gathered(batches, schema, config.row_group_rows):
             seen.add(table)
             yield table
-        footer["geo"] = json.dumps(geo_metadata(seen.bounds, schema))
+        footer["geo"] = json.dumps(geo_metadata(seen.bounds, schema, geometry_types))
 
     sha256, num_bytes = _write_file(path, groups(), schema, footer, config)
     return ShardInfo(
@@ -257,7 +259,9 @@ def _regroup(tables: Sequence[Callable[[], pa.Table]], cuts: list[int]) -> Itera
             waiting = [rows.slice(size)]
 
 
-def geo_metadata(bounds: Bounds | None, schema: pa.Schema) -> dict[str, Any]:
+def geo_metadata(
+    bounds: Bounds | None, schema: pa.Schema, geometry_types: Sequence[str] = ("Polygon",)
+) -> dict[str, Any]:
     """The `geo` entry of a GeoParquet 1.1 footer for a column of WKB polygons.
 
     The CRS is left out, which means OGC:CRS84: longitude and latitude on WGS 84.
@@ -265,10 +269,11 @@ def geo_metadata(bounds: Bounds | None, schema: pa.Schema) -> dict[str, Any]:
     Args:
         bounds: bounding box of the rows; left out if None.
         schema: columns of the file; with `bbox` among them it is declared as the covering.
+        geometry_types: kinds of shape in the column.
     """
     column: dict[str, Any] = {
         "encoding": "WKB",
-        "geometry_types": ["Polygon"],
+        "geometry_types": list(geometry_types),
         "edges": "planar",
         "orientation": "counterclockwise",
     }

@@ -4,7 +4,7 @@ Footprints across the antimeridian stay whole, with longitudes slightly beyond +
 allow it, and a desktop GIS shows such a building in one piece.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -35,15 +35,16 @@ def write_vector_file(
 
     Raises:
         OSError: if the file cannot be written.
+        Exception: what the batches raise, as it is.
     """
     from pyogrio.errors import DataSourceError
     from pyogrio.raw import write_arrow
 
     names = [name for name in schema.names if name != "bbox"]
     kept = pa.schema([schema.field(name).remove_metadata() for name in names])
-    reader = pa.RecordBatchReader.from_batches(
-        kept, (batch.select(names).cast(kept) for batch in batches)
-    )
+    raised: list[BaseException] = []
+    stream = (batch.select(names).cast(kept) for batch in _remembering(batches, raised))
+    reader = pa.RecordBatchReader.from_batches(kept, stream)
     try:
         write_arrow(
             reader,
@@ -55,5 +56,18 @@ def write_vector_file(
             crs="EPSG:4326",
             SPATIAL_INDEX="YES",
         )
-    except DataSourceError as error:
+    except (DataSourceError, RuntimeError) as error:
+        if raised:
+            raise raised[0] from None
         raise OSError(f"{path.name} cannot be written: {error}") from error
+
+
+def _remembering(
+    batches: Iterable[pa.RecordBatch], raised: list[BaseException]
+) -> Iterator[pa.RecordBatch]:
+    """The batches; what they raise is kept, for GDAL tells only that something was."""
+    try:
+        yield from batches
+    except BaseException as error:
+        raised.append(error)
+        raise

@@ -8,6 +8,7 @@ Specification: https://github.com/mapbox/vector-tile-spec/tree/master/2.1
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numba
 import numpy as np
@@ -20,8 +21,8 @@ Float64Array = npt.NDArray[np.float64]
 Int64Array = npt.NDArray[np.int64]
 Int32Array = npt.NDArray[np.int32]
 Uint8Array = npt.NDArray[np.uint8]
-Column = Float64Array | Int64Array | pa.StringArray
-"""float64 (NaN: absent), int64 of at least 0, or strings (null: absent)."""
+Column: TypeAlias = Float64Array | Int64Array | Any
+"""float64 (NaN: absent), int64 of at least 0, or an Arrow array of strings (null: absent)."""
 
 _VERSION = 2
 _POLYGON = 3

@@ -361,8 +361,8 @@ class _Drawing:
 
     max_zoom: int
     tiles: "_TileFiles"
-    num_lean: int = 0
-    num_thinned: int = 0
+    lean: set[tuple[int, int, int]] = field(default_factory=set)
+    thinned: set[tuple[int, int, int]] = field(default_factory=set)
     _kept: list[tuple[Any, ...]] = field(default_factory=list)
 
     def draw_bucket(
@@ -426,7 +426,7 @@ class _Drawing:
         self._write(pool, zoom, draw, tasks)
 
     def _footprint_tile(self, rows: _Rows, zoom: int, x: int, y: int, index: Int64Array) -> bytes:
-        """A tile with everything, or with less where it would be too large below the finest zoom."""
+        """A tile with everything, or, below the finest zoom, with less where it is too large."""
         is_finest = zoom == self.max_zoom
         frame = TileFrame(zoom=zoom, x=x, y=y, extent=_FINE_EXTENT if is_finest else _EXTENT)
         polygons, index = _without_giants(rows.polygons, rows.boxes, index, frame)
@@ -441,7 +441,8 @@ class _Drawing:
         tile = packed(everything, is_lean=False)
         if is_finest or len(tile) <= MAX_TILE_BYTES:
             return tile
-        self.num_lean += 1
+        # Sets: several threads draw at a time.
+        self.lean.add((zoom, x, y))
         tile, chosen = packed(everything, is_lean=True), everything
         while len(tile) > MAX_TILE_BYTES:
             # The largest footprints are what can be seen at this zoom.
@@ -449,7 +450,7 @@ class _Drawing:
             largest = np.argsort(-rows.area_m2[places[everything]], kind="stable")[:keep]
             chosen = np.sort(largest)
             tile = packed(chosen, is_lean=True)
-        self.num_thinned += len(chosen) < len(everything)
+            self.thinned.add((zoom, x, y))
         return tile
 
     def _write(
@@ -465,14 +466,14 @@ class _Drawing:
     def notes(self) -> list[str]:
         """What a user should know."""
         found = []
-        if self.num_lean:
+        if self.lean:
             found.append(
-                f"{self.num_lean:,} tiles below zoom {self.max_zoom} are too full for Plus Codes "
+                f"{len(self.lean):,} tiles below zoom {self.max_zoom} are too full for Plus Codes "
                 "and ids, and show area and confidence only"
             )
-        if self.num_thinned:
+        if self.thinned:
             found.append(
-                f"{self.num_thinned:,} of them show only the largest footprints; zoom "
+                f"{len(self.thinned):,} of them show only the largest footprints; zoom "
                 f"{self.max_zoom} shows all"
             )
         return found
@@ -530,7 +531,9 @@ def _by_tile(
 
     key = (y << 32) | x
     order = np.argsort(key, kind="stable")
-    starts = np.flatnonzero(np.r_[True, np.diff(key[order]) != 0]) if len(key) else []
+    if len(key) == 0:
+        return
+    starts = np.flatnonzero(np.r_[True, np.diff(key[order]) != 0])
     groups = [(int(x[part[0]]), int(y[part[0]]), row[part]) for part in np.split(order, starts)[1:]]
     yield from sorted(groups, key=lambda group: zxy_to_tileid(zoom, group[0], group[1]))
 

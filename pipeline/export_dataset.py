@@ -284,7 +284,7 @@ def _write_overture(path: Path, batches: _Counted, dataset: Dataset, _: object) 
     from geo.overture import OVERTURE_SCHEMA, overture_rows
 
     rows = (overture_rows(batch, dataset=dataset.name) for batch in batches)
-    write_stream(path, rows, schema=OVERTURE_SCHEMA)
+    write_stream(path, rows, schema=OVERTURE_SCHEMA, geometry_types=("Polygon", "MultiPolygon"))
     return ()
 
 

@@ -38,7 +38,8 @@ class _Bar:
 class _Lines:
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._stage, self._total = "", None
+        self._stage = ""
+        self._total: int | None = None
         self._start = self._last = time.monotonic()
 
     def begin(self, stage: str, total: int | None) -> None:
