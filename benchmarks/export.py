@@ -36,7 +36,8 @@ query, start = Query(limit=int(limit) or None), time.perf_counter()
 done = export_dataset(open_dataset(out), query, target, kind)
 used = resource.getrusage(resource.RUSAGE_SELF)
 print(json.dumps({"rows": done.num_rows, "bytes": done.num_bytes,
-    "wall_s": time.perf_counter() - start, "cpu_s": used.ru_utime + used.ru_stime, "peak_mb": used.ru_maxrss / 1024}))
+    "wall_s": time.perf_counter() - start, "cpu_s": used.ru_utime + used.ru_stime,
+    "peak_mb": used.ru_maxrss / 1024}))
 """
 COMPARED_ROWS = 100_000
 

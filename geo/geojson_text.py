@@ -2,7 +2,7 @@
 
 Coordinates have 9 decimals (0.1 mm), which tell the stored ones apart: rounded to the lattice
 (`COORDINATE_STEP_DEG`), they are the stored ones. Footprints across the antimeridian are cut in
-two, as RFC 7946 asks. GDAL's writer makes 20,000 features a second, this one some 500,000.
+two, as RFC 7946 asks. Several times as fast as GDAL's writer (benchmarks/export.py).
 """
 
 import json

@@ -25,7 +25,7 @@ def write_vector_file(
     """Write one file with a spatial index.
 
     A GeoPackage is written in bounded memory. FlatGeobuf sorts the rows along a Hilbert curve at
-    the end, for which GDAL keeps about 85 bytes a row in memory and the rows in a file beside.
+    the end, for which GDAL keeps some 70 bytes a row in memory and the rows in a file beside.
 
     Args:
         path: a file that does not exist yet, in a folder where more may be put for a while.

@@ -28,6 +28,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import shapely
 
+from geo.errors import DatasetError
 from geo.polygons import PolygonArray
 from geo.vector_tiles import Column, TileFrame, encode_layer
 from geo.wkb import polygons_from_wkb
@@ -99,7 +100,7 @@ def write_web_map(
 
     Raises:
         OSError: if the file cannot be written.
-        ValueError: if there is no footprint that a web map can show.
+        DatasetError: if there is no footprint that a web map can show.
     """
     folder = path.parent / f"{path.name}.parts"
     folder.mkdir()
@@ -108,7 +109,10 @@ def write_web_map(
         rows.add(batch)
     rows.flush()
     if rows.num_rows == 0:
-        raise ValueError(f"no footprint lies within {MAX_LATITUDE_DEG:.2f} degrees of latitude")
+        raise DatasetError(
+            f"no footprint lies within {MAX_LATITUDE_DEG:.2f} degrees of latitude, where web maps "
+            "end; choose another format"
+        )
     tiles = _TileFiles(folder)
     drawing = _Drawing(rows.max_zoom(), tiles)
     with ThreadPoolExecutor(os.cpu_count() or 1, "tiles") as pool:

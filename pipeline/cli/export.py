@@ -96,10 +96,13 @@ def export_command(
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
     dataset = open_dataset(dataset_name)
-    with export_progress() as progress:
-        done = export_dataset(
-            dataset, query, target, format_, overwrite=overwrite, progress=progress
-        )
+    try:
+        with export_progress() as progress:
+            done = export_dataset(
+                dataset, query, target, format_, overwrite=overwrite, progress=progress
+            )
+    except OSError as error:
+        raise click.ClickException(f"{target} was not written: {error}") from error
     if done is None:
         from pipeline.cli.query import explain_nothing
 

@@ -13,6 +13,7 @@ from pmtiles.reader import MmapSource, Reader, all_tiles
 from pmtiles.tile import zxy_to_tileid
 
 from geo import web_map
+from geo.errors import DatasetError
 from geo.web_map import MAX_TILE_BYTES, WEB_COLUMNS, write_web_map
 
 CENTRES = {"kampala": (32.58, 0.31), "antimeridian": AT_ANTIMERIDIAN, "north": (25.0, 69.0)}
@@ -234,5 +235,5 @@ def test_footprints_beyond_web_maps_are_named(tmp_path):
     summary = write_web_map(tmp_path / "a.pmtiles", [near, far], name="drawn")
     assert summary.num_footprints == 50
     assert "20 footprints lie beyond 85.05 degrees" in summary.notes[0]
-    with pytest.raises(ValueError, match="no footprint lies within"):
+    with pytest.raises(DatasetError, match="no footprint lies within"):
         write_web_map(tmp_path / "b.pmtiles", [far], name="drawn")

@@ -9,10 +9,12 @@ import pytest
 from click.testing import CliRunner
 from drawn_footprints import draw_footprints
 from pmtiles.reader import MmapSource, Reader
+from s3_server import BUCKET, use_s3
 from small_datasets import write_dataset
 
 from geo.dataset import open_dataset
 from geo.errors import DatasetError, EveryroofError, StorageError
+from geo.places import as_place
 from geo.query import Query, count_footprints, read_footprints
 from pipeline.cli.bundle import bundle_group
 from pipeline.cli.main import cli
@@ -162,7 +164,7 @@ def test_a_failure_leaves_nothing(out, tmp_path):
     target.mkdir()
     try:
         for name, kind in (*((name, None) for name in FILES.values()), ("csv", "open-buildings")):
-            with pytest.raises(DatasetError, match="is missing"):
+            with pytest.raises(DatasetError, match=r"is missing|does not exist"):
                 export_dataset(dataset, Query(), str(target / name), find_format(name, kind))
             assert list(target.iterdir()) == []
     finally:
@@ -209,3 +211,12 @@ def test_a_bundle_goes_the_old_way(tmp_path):
     assert "there is no bundle" in result.output
     assert "export" in bundle_group.commands
     assert "Write footprints of the result" in run("--help").output
+
+
+def test_from_and_to_a_bucket(out, tmp_path):
+    with use_s3():
+        place = as_place(f"s3://{BUCKET}/exports/a.fgb")
+        assert run(out, place).exit_code == 0
+        (tmp_path / "a.fgb").write_bytes(place.read_bytes())
+        assert len(geopandas.read_file(tmp_path / "a.fgb")) == NUM_ROWS
+        assert "exists" in error_of(run(out, place))
