@@ -141,6 +141,7 @@ def write_ordered(
     *,
     schema: pa.Schema,
     config: WriteConfig | None = None,
+    geometry_types: Sequence[str] = ("Polygon",),
 ) -> ShardInfo:
     """Write rows that are in order already, a row group at a time; the file appears whole.
 
@@ -153,6 +154,7 @@ def write_ordered(
             `bbox`; asked twice.
         schema: columns to write.
         config: layout; the default if None.
+        geometry_types: what the geometries are, in GeoParquet's words.
 
     Raises:
         OSError: if the file cannot be written.
@@ -161,7 +163,7 @@ def write_ordered(
     boxes = np.concatenate([_boxes_of(table().select([BBOX_COLUMN])) for table in tables], axis=1)
     num_rows, bounds = boxes.shape[1], _bounds_of(boxes)
     cuts = cut_row_groups(np.zeros(num_rows, np.uint64), boxes, config.row_group_rows)
-    footer = {"geo": json.dumps(geo_metadata(bounds, schema))}
+    footer = {"geo": json.dumps(geo_metadata(bounds, schema, geometry_types))}
     sha256, num_bytes = _write_file(path, _regroup(tables, cuts), schema, footer, config)
     return ShardInfo(
         num_rows=num_rows,
@@ -262,14 +264,14 @@ def _regroup(tables: Sequence[Callable[[], pa.Table]], cuts: list[int]) -> Itera
 def geo_metadata(
     bounds: Bounds | None, schema: pa.Schema, geometry_types: Sequence[str] = ("Polygon",)
 ) -> dict[str, Any]:
-    """The `geo` entry of a GeoParquet 1.1 footer for a column of WKB polygons.
+    """The `geo` entry of a GeoParquet 1.1 footer for a column of WKB.
 
     The CRS is left out, which means OGC:CRS84: longitude and latitude on WGS 84.
 
     Args:
         bounds: bounding box of the rows; left out if None.
         schema: columns of the file; with `bbox` among them it is declared as the covering.
-        geometry_types: kinds of shape in the column.
+        geometry_types: what the geometries are.
     """
     column: dict[str, Any] = {
         "encoding": "WKB",

@@ -186,7 +186,7 @@ def read_batches(
     """
     query = query or Query()
     wanted, left = result_schema(query).names, query.limit
-    tasks = _tasks(dataset, _conditions(dataset, query))
+    tasks = _tasks(dataset, conditions_of(dataset, query))
     num_threads = MAX_THREADS_LOCAL if isinstance(dataset.place, Path) else MAX_THREADS_REMOTE
     waiting: collections.deque[tuple[_Task, Future[pa.Table]]] = collections.deque()
     with ThreadPoolExecutor(num_threads, "query") as pool:
@@ -214,7 +214,7 @@ def count_footprints(dataset: Dataset, query: Query | None = None) -> int:
         DatasetError: as for `read_batches`.
     """
     query = query or Query()
-    conditions = _conditions(dataset, query)
+    conditions = conditions_of(dataset, query)
     total = 0
     for task in _tasks(dataset, conditions, with_known=False):
         if task.conditions:
@@ -228,7 +228,7 @@ def count_footprints(dataset: Dataset, query: Query | None = None) -> int:
 
 def touched_shards(dataset: Dataset, query: Query | None = None) -> list[DatasetShard]:
     """Files that may hold such footprints, by the manifest alone."""
-    conditions = _conditions(dataset, query or Query())
+    conditions = conditions_of(dataset, query or Query())
     return [shard for shard in dataset.shards if _asked(conditions, shard) is not None]
 
 
@@ -262,7 +262,12 @@ class _Task(NamedTuple):
     conditions: tuple[Condition, ...]
 
 
-def _conditions(dataset: Dataset, query: Query) -> list[Condition]:
+def conditions_of(dataset: Dataset, query: Query) -> list[Condition]:
+    """What footprints of a dataset have to fulfil.
+
+    Raises:
+        DatasetError: if a precision is asked for and there are no thresholds.
+    """
     found: list[Condition] = []
     areas = [query.area] if query.area is not None else []
     if query.bbox is not None and not query.is_touching:

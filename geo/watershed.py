@@ -59,10 +59,13 @@ def cut_valleys(probability: Uint8Array, *, floor: int, depth: int) -> Uint8Arra
     framed = np.zeros((probability.shape[0] + 2, probability.shape[1] + 2), np.uint8)
     framed[1:-1, 1:-1] = probability
     levels = framed.ravel()
-    maxima, has_neighbours = _find_maxima(levels, framed.shape[1], floor, depth)
-    if not has_neighbours:
+    # Zeros from numpy are pages of memory only where something is written: little of most ground.
+    parent = np.zeros(levels.size, np.int32)
+    maxima = _find_neighbours(levels, framed.shape[1], floor, depth, parent)
+    if len(maxima) == 0:
         return probability.copy()
-    _draw_lines(levels, framed.shape[1], floor, maxima)
+    basin, after = np.zeros(levels.size, np.int32), np.zeros(levels.size, np.int32)
+    _draw_lines(levels, framed.shape[1], floor, maxima, basin, after)
     return np.ascontiguousarray(framed[1:-1, 1:-1])
 
 
@@ -86,21 +89,24 @@ def _sort_falling(levels: Uint8Array, floor: int) -> Int32Array:
 
 
 @numba.njit(cache=True, nogil=True)
-def _find_maxima(levels: Uint8Array, width: int, floor: int, depth: int) -> tuple[Int32Array, bool]:
-    """The first pixel of each maximum that counts, and whether any component has two of them.
+def _find_neighbours(
+    levels: Uint8Array, width: int, floor: int, depth: int, parent: Int32Array
+) -> Int32Array:
+    """The first pixel of each maximum that counts, of the components that have two of them.
 
     Union-find over pixels of falling probability. The root of a set is the first pixel of its
     highest maximum; of equal ones the first in scan order is the higher.
+
+    parent: zeros, one a pixel, which means that it was not met yet: pixel 0 lies in the frame.
     """
     order = _sort_falling(levels, floor)
-    parent = np.full(len(levels), _NONE, np.int32)
     maxima = np.empty(len(order), np.int32)
-    num_maxima = 0
+    num_lower = 0
     for pixel in order:
         level = np.int64(levels[pixel])
         parent[pixel] = pixel
         for step in (-width, -1, 1, width):
-            if parent[pixel + step] < 0:
+            if parent[pixel + step] == 0:
                 continue
             high, low = find_root(parent, pixel), find_root(parent, pixel + step)
             if high == low:
@@ -108,25 +114,39 @@ def _find_maxima(levels: Uint8Array, width: int, floor: int, depth: int) -> tupl
             if levels[high] < levels[low] or (levels[high] == levels[low] and high > low):
                 high, low = low, high
             if np.int64(levels[low]) - level >= depth:
-                maxima[num_maxima] = low
-                num_maxima += 1
+                maxima[num_lower] = low
+                num_lower += 1
             parent[low] = high
-    has_neighbours = num_maxima > 0
-    for pixel in order:
-        if parent[pixel] == pixel:
-            maxima[num_maxima] = pixel
-            num_maxima += 1
-    return maxima[:num_maxima].copy(), has_neighbours
+    return _with_highest(maxima, num_lower, parent)
 
 
 @numba.njit(cache=True, nogil=True)
-def _draw_lines(levels: Uint8Array, width: int, floor: int, maxima: Int32Array) -> None:
-    """Flood from the maxima; lower in place what is left between the basins."""
-    # One queue per level: heads, tails, and the pixel after each one.
+def _with_highest(maxima: Int32Array, num_lower: int, parent: Int32Array) -> Int32Array:
+    """Lower maxima, and after them, once each, the highest of the components they lie in."""
+    roots = np.empty(num_lower, np.int32)
+    for k in range(num_lower):
+        roots[k] = find_root(parent, maxima[k])
+    return np.concatenate((maxima[:num_lower], np.unique(roots)))
+
+
+@numba.njit(cache=True, nogil=True)
+def _draw_lines(
+    levels: Uint8Array,
+    width: int,
+    floor: int,
+    maxima: Int32Array,
+    basin: Int32Array,
+    after: Int32Array,
+) -> None:
+    """Flood from the maxima; lower in place what is left between the basins.
+
+    Components that no maximum lies in are not looked at: nothing is to be cut there.
+
+    basin: zeros, one a pixel; after: work space of the same size.
+    """
+    # One queue per level: heads, tails, and in `after` the pixel after each one.
     head = np.full(_LEVELS, _NONE, np.int32)
     tail = np.full(_LEVELS, _NONE, np.int32)
-    after = np.full(len(levels), _NONE, np.int32)
-    basin = np.zeros(len(levels), np.int32)
     for number in range(len(maxima)):
         pixel = maxima[number]
         _enqueue(pixel, levels[pixel], head, tail, after)
@@ -142,6 +162,8 @@ def _draw_lines(levels: Uint8Array, width: int, floor: int, maxima: Int32Array) 
         if basin[pixel] <= 0:
             basin[pixel] = _basin_of_neighbours(basin, pixel, width)
         if basin[pixel] == _LINE:
+            # Nobody looks at the level of a pixel that was seen.
+            levels[pixel] = floor - 1
             continue
         for step in (-width, -1, 1, width):
             other = pixel + step
@@ -151,9 +173,6 @@ def _draw_lines(levels: Uint8Array, width: int, floor: int, maxima: Int32Array) 
                 # A hill that does not count is flooded whole by the basin that reaches it first.
                 if levels[other] > level:
                     level = int(levels[other])
-    for pixel in range(len(levels)):
-        if basin[pixel] == _LINE:
-            levels[pixel] = floor - 1
 
 
 @numba.njit(cache=True, nogil=True)

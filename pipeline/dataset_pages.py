@@ -20,15 +20,22 @@ from geo.places import arrow_source
 from geo.remote_names import redact
 from geo.score_thresholds import THRESHOLDS_NAME
 from model.bundle import confidence_words, cut_words
-from model.thresholds import ConfidenceCounts, expected_thresholds, thresholds_csv
+from model.thresholds import (
+    ConfidenceCounts,
+    RegionThresholds,
+    expected_thresholds,
+    thresholds_csv,
+)
 from pipeline.footprint_stats import FootprintStats
 from pipeline.ledger import LEDGER_NAME
+from pipeline.map_grid import side_by_side
 from pipeline.report import (
     MAX_IMAGE_ROWS,
     FailureRow,
     ImageRow,
     RunSummary,
     StageTime,
+    ThresholdRow,
     write_report,
 )
 from pipeline.run_totals import RunTotals
@@ -86,7 +93,7 @@ def write_run_report(
     bounds, status, told = _tile_table(spec)
     confidences = ConfidenceCounts()
     stats, by_image = _collect_stats(spec, shards, bounds, confidences)
-    _write_thresholds(spec, confidences)
+    regions = _write_thresholds(spec, confidences)
     summary = RunSummary(
         title=spec.out_path.resolve().name,
         stats=stats,
@@ -95,6 +102,7 @@ def write_run_report(
         failures=[FailureRow(name=n, reason=r) for n, s, r in told if s == "failed"],
         left_out=[FailureRow(name=n, reason=r) for n, s, r in told if s != "failed"],
         images=_image_rows(spec, by_image),
+        thresholds=[_threshold_row(region) for region in regions],
         stages=_stage_times(facts),
         time_shares=facts["time_shares"],
         seconds=facts["wall_s"] or 0.0,
@@ -138,13 +146,29 @@ def _extent(bounds: npt.NDArray[np.float64]) -> tuple[float, float, float, float
     return west, south, east, north
 
 
-def _write_thresholds(spec: JobSpec, confidences: ConfidenceCounts) -> None:
+def _write_thresholds(spec: JobSpec, confidences: ConfidenceCounts) -> list[RegionThresholds]:
     """Thresholds per region, as far as calibrated confidences tell; none of others."""
     place = spec.out_path / THRESHOLDS_NAME
-    if spec.bundle.calibration:
-        write_atomically(place, thresholds_csv(expected_thresholds(confidences)))
-    else:
+    if not spec.bundle.calibration:
         place.unlink(missing_ok=True)
+        return []
+    regions = expected_thresholds(confidences)
+    write_atomically(place, thresholds_csv(regions))
+    return regions
+
+
+def _threshold_row(region: RegionThresholds) -> ThresholdRow:
+    return ThresholdRow(
+        token=region.token,
+        thresholds={
+            percent: None if found is None else found.min_confidence
+            for percent, found in region.thresholds.items()
+        },
+        num_above=region.num_buildings_above,
+        num_buildings=region.num_buildings,
+        # Expected thresholds rest on no labels.
+        num_samples=region.num_samples or None,
+    )
 
 
 def _collect_stats(
@@ -153,7 +177,7 @@ def _collect_stats(
     bounds: npt.NDArray[np.float64],
     confidences: ConfidenceCounts,
 ) -> tuple[FootprintStats, dict[str, int]]:
-    stats = FootprintStats(_extent(bounds) if len(bounds) else _NOWHERE)
+    stats = FootprintStats(_extent(side_by_side(bounds)) if len(bounds) else _NOWHERE)
     by_image: dict[str, int] = {}
     for shard in shards:
         file = pq.ParquetFile(arrow_source(spec.out_path / shard.path))

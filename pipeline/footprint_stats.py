@@ -1,18 +1,19 @@
 """Sizes, confidence and density of footprints, added up table by table in fixed memory."""
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from geo.grid import METRES_PER_DEGREE, unwrap_longitude
+from pipeline.map_grid import MapGrid
 
 Float64Array = npt.NDArray[np.float64]
 Int64Array = npt.NDArray[np.int64]
 
 AREA_EDGES_M2: Float64Array = np.concatenate([[0.0], 5.0 * 2.0 ** (np.arange(25) / 2), [np.inf]])
 """Edges of the size classes: half an octave each, from 5 m2 to 20,480 m2, open at both ends."""
+# The last class has no end; what is said of it is its beginning.
+_CLOSED_AREA_EDGES_M2 = np.minimum(AREA_EDGES_M2, AREA_EDGES_M2[-2])
 CONFIDENCE_EDGES: Float64Array = np.linspace(0.0, 1.0, 41)
 """Edges of the confidence classes: 0.025 each."""
 
@@ -26,27 +27,19 @@ class FootprintStats:
     Attributes:
         num_footprints: how many were added.
         area_m2: sum of their areas.
-        num_by_area: footprints per class of `AREA_EDGES_M2`.
-        num_by_confidence: footprints per class of `CONFIDENCE_EDGES`.
-        density: footprints per cell of a map, row 0 in the north, int64, shape (rows, cols).
-        bounds: (west, south, east, north) of `density` in degrees.
+        num_by_size: footprints per class of `AREA_EDGES_M2` and of `CONFIDENCE_EDGES`, int64, shape
+            (num_areas, num_confidences).
+        grid: cells of the maps.
+        num_by_cell: footprints per cell and class of area, int64, shape (rows, cols, num_areas).
     """
 
     def __init__(self, bounds: Sequence[float], max_cells: int = 48) -> None:
-        west, south, east, north = bounds
-        if not (east > west and north > south):
-            raise ValueError(f"bounds = {tuple(bounds)}; expected west < east and south < north")
-        stretch = math.cos(math.radians((south + north) / 2))
-        step = max((east - west) * stretch, north - south) / max_cells
-        num_cols = max(1, math.ceil((east - west) * stretch / step - 1e-9))
-        num_rows = max(1, math.ceil((north - south) / step - 1e-9))
-        self._step_deg = (step / stretch, step)
-        self.bounds = (west, north - num_rows * step, west + num_cols * step / stretch, north)
-        self.density: Int64Array = np.zeros((num_rows, num_cols), np.int64)
+        self.grid = MapGrid.over(bounds, max_cells)
         self.num_footprints = 0
         self.area_m2 = 0.0
-        self.num_by_area: Int64Array = np.zeros(len(AREA_EDGES_M2) - 1, np.int64)
-        self.num_by_confidence: Int64Array = np.zeros(len(CONFIDENCE_EDGES) - 1, np.int64)
+        num_areas, num_confidences = len(AREA_EDGES_M2) - 1, len(CONFIDENCE_EDGES) - 1
+        self.num_by_size: Int64Array = np.zeros((num_areas, num_confidences), np.int64)
+        self.num_by_cell: Int64Array = np.zeros((*self.grid.shape, num_areas), np.int64)
 
     def add(
         self,
@@ -66,41 +59,66 @@ class FootprintStats:
         self.num_footprints += len(area_m2)
         self.area_m2 += float(np.sum(area_m2))
         sizes = np.searchsorted(AREA_EDGES_M2, area_m2, side="right") - 1
-        self.num_by_area += np.bincount(sizes, minlength=len(self.num_by_area))
-        num_classes = len(self.num_by_confidence)
+        num_areas, num_classes = self.num_by_size.shape
         classes = np.clip(np.floor(np.asarray(confidence) * num_classes), 0, num_classes - 1)
-        self.num_by_confidence += np.bincount(classes.astype(np.int64), minlength=num_classes)
-        self._add_to_map(longitude, latitude)
-
-    def _add_to_map(self, longitude: Float64Array, latitude: Float64Array) -> None:
-        west, _, east, north = self.bounds
-        lon = unwrap_longitude(longitude, (west + east) / 2)
-        num_rows, num_cols = self.density.shape
+        _count(self.num_by_size, sizes * num_classes + classes.astype(np.int64))
         # A building at the very edge may have its centroid a little outside: it counts there.
-        cols = np.clip((lon - west) // self._step_deg[0], 0, num_cols - 1).astype(np.int64)
-        rows = np.clip((north - latitude) // self._step_deg[1], 0, num_rows - 1).astype(np.int64)
-        cells = np.bincount(rows * num_cols + cols, minlength=self.density.size)
-        self.density += cells.reshape(self.density.shape)
+        _count(self.num_by_cell, self.grid.cells_of(longitude, latitude) * num_areas + sizes)
+
+    @property
+    def num_by_area(self) -> Int64Array:
+        """Footprints per class of `AREA_EDGES_M2`."""
+        return np.asarray(self.num_by_size.sum(axis=1))
+
+    @property
+    def num_by_confidence(self) -> Int64Array:
+        """Footprints per class of `CONFIDENCE_EDGES`."""
+        return np.asarray(self.num_by_size.sum(axis=0))
+
+    @property
+    def density(self) -> Int64Array:
+        """Footprints per cell of the map, row 0 in the north, int64, shape (rows, cols)."""
+        return np.asarray(self.num_by_cell.sum(axis=2))
 
     @property
     def cell_area_km2(self) -> float:
         """Ground of one cell of `density`, in square kilometres (in the middle of the map)."""
-        metres = self._step_deg[1] * METRES_PER_DEGREE
-        return metres * metres / 1e6
+        return self.grid.cell_area_km2
 
     def median_area_m2(self) -> float:
         """Median area from the size classes, straight lines within; NaN without footprints."""
-        edges = np.minimum(AREA_EDGES_M2, AREA_EDGES_M2[-2])
-        return _median(self.num_by_area, edges)
+        return _median(self.num_by_area, _CLOSED_AREA_EDGES_M2)
+
+    def median_area_by_cell_m2(self, min_footprints: int = 1) -> Float64Array:
+        """Median area in each cell of the map; NaN where there are fewer footprints than that."""
+        return _medians(self.num_by_cell, _CLOSED_AREA_EDGES_M2, min_footprints)
+
+    def median_confidence_by_area(self, min_footprints: int = 1) -> Float64Array:
+        """Median confidence of each class of area; NaN where there are fewer footprints."""
+        return _medians(self.num_by_size, CONFIDENCE_EDGES, min_footprints)
 
     def median_confidence(self) -> float:
         """Median confidence from its classes; NaN without footprints."""
         return _median(self.num_by_confidence, CONFIDENCE_EDGES)
 
 
+def _count(counts: Int64Array, numbers: Int64Array) -> None:
+    """Add one to the entries with these numbers, repeats included."""
+    counts += np.bincount(numbers, minlength=counts.size).reshape(counts.shape)
+
+
 def _median(counts: Int64Array, edges: Float64Array) -> float:
-    total = int(counts.sum())
-    if total == 0:
-        return math.nan
-    below = np.concatenate([[0], np.cumsum(counts)])
-    return float(np.interp(total / 2, below, edges))
+    return float(_medians(counts, edges, 1))
+
+
+def _medians(counts: Int64Array, edges: Float64Array, least: int) -> Float64Array:
+    """Medians along the last axis, straight lines within the classes; NaN below `least`."""
+    below = np.concatenate([np.zeros((*counts.shape[:-1], 1), np.int64), counts.cumsum(-1)], -1)
+    total = below[..., -1:]
+    # The class that holds the middle: the last one that begins at or below it.
+    index = np.clip((below[..., 1:] * 2 < total).sum(axis=-1), 0, counts.shape[-1] - 1)
+    inside = np.take_along_axis(counts, index[..., np.newaxis], -1)[..., 0]
+    before = np.take_along_axis(below, index[..., np.newaxis], -1)[..., 0]
+    share = (total[..., 0] / 2 - before) / np.maximum(inside, 1)
+    medians = edges[index] + share * (edges[index + 1] - edges[index])
+    return np.where(total[..., 0] >= max(least, 1), medians, np.nan)

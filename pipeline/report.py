@@ -15,9 +15,10 @@ import jinja2
 import numpy as np
 import numpy.typing as npt
 
-from pipeline import charts
+from pipeline import charts, maps
 from pipeline.bottleneck import bottleneck_sentence
 from pipeline.footprint_stats import FootprintStats
+from pipeline.heat_chart import LEAST_FOR_MEDIAN, confidence_by_size
 from pipeline.palette import STATUS_ORDER
 
 MAX_FAILURE_ROWS = 50
@@ -26,6 +27,9 @@ MAX_NAMES_PER_ROW = 6
 """Tiles named per reason."""
 MAX_IMAGE_ROWS = 200
 """Images listed; the manifest holds all of them."""
+MAX_THRESHOLD_ROWS = 100
+"""Regions listed, those with most footprints; thresholds.csv holds all of them."""
+_LEAST_FOR_CELL_MEDIAN = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +91,27 @@ class StageTime:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ThresholdRow:
+    """Confidence thresholds of one region.
+
+    Attributes:
+        token: S2 token of the region.
+        thresholds: least confidence that reaches a precision, by the precision in percent; None
+            where it is not reached.
+        num_above: footprints at or above each threshold, by the precision in percent.
+        num_buildings: footprints in the region.
+        num_samples: labelled footprints that the thresholds rest on; None where they follow from
+            calibrated confidences alone.
+    """
+
+    token: str
+    thresholds: Mapping[int, float | None]
+    num_above: Mapping[int, int]
+    num_buildings: int
+    num_samples: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunSummary:
     """Everything that report.html shows.
 
@@ -98,6 +123,7 @@ class RunSummary:
         failures: tiles and images that failed.
         left_out: what was left out on purpose, such as components above `max_building_m`.
         images: the images, failed ones included.
+        thresholds: confidence thresholds per region; left out where there are none.
         stages: busy time per stage, in the order of the graph.
         time_shares: where the workers' time went (`pipeline.bottleneck`), the largest first.
         seconds: wall time of the whole run.
@@ -122,6 +148,7 @@ class RunSummary:
     failures: Sequence[FailureRow] = ()
     left_out: Sequence[FailureRow] = ()
     images: Sequence[ImageRow] = ()
+    thresholds: Sequence[ThresholdRow] = ()
     stages: Sequence[StageTime] = ()
     time_shares: Mapping[str, float] = field(default_factory=dict)
     seconds: float = 0.0
@@ -225,26 +252,36 @@ def write_report(path: Path, summary: RunSummary) -> None:
 
 def render_report(summary: RunSummary) -> str:
     """The page as text."""
-    template = _environment().get_template("report.html")
+    template = page_environment().get_template("report.html")
+    density_map, density_key = _density_map(summary.stats)
+    size_map, size_key = _size_map(summary.stats)
     return template.render(
         run=summary,
         headline=_headline(summary),
-        status_map=_status_map(summary),
-        is_binned=summary.num_tiles > charts.MAX_MAP_MARKS,
+        coverage_map=_coverage_map(summary),
+        is_binned=summary.num_tiles > maps.MAX_TILE_MARKS,
         status_legend=charts.legend(summary.status_counts),
-        density_map=charts.density_map(summary.stats) if summary.stats.num_footprints else "",
-        peak_density=float(summary.stats.density.max()) / summary.stats.cell_area_km2,
+        density_map=density_map,
+        density_key=density_key,
+        size_map=size_map,
+        size_key=size_key,
         size_histogram=charts.size_histogram(summary.stats),
         confidence_histogram=charts.confidence_histogram(summary.stats),
+        confidence_by_size=confidence_by_size(summary.stats),
+        least_for_median=LEAST_FOR_MEDIAN,
+        least_for_cell_median=_LEAST_FOR_CELL_MEDIAN,
         failures=_grouped(summary.failures)[:MAX_FAILURE_ROWS],
         left_out=_grouped(summary.left_out)[:MAX_FAILURE_ROWS],
         images=sorted(summary.images, key=lambda row: not row.is_failed)[:MAX_IMAGE_ROWS],
+        thresholds=_threshold_rows(summary),
+        percents=sorted({p for row in summary.thresholds for p in row.thresholds}),
         stage_bars=_stage_bars(summary),
         bottleneck_text=bottleneck_sentence(summary.time_shares),
     )
 
 
-def _environment() -> jinja2.Environment:
+def page_environment() -> jinja2.Environment:
+    """Templates of the pages: escaped, strict about names, with filters for amounts."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("pipeline", "templates"),
         autoescape=True,
@@ -291,10 +328,43 @@ def _speed_text(summary: RunSummary) -> str:
     return f", {summary.tiles_per_second:.3g} tiles/s"
 
 
-def _status_map(summary: RunSummary) -> str:
+def _coverage_map(summary: RunSummary) -> str:
     if not summary.num_tiles:
         return ""
-    return charts.status_map(np.asarray(summary.tile_bounds, np.float64), summary.tile_status)
+    return maps.coverage_map(np.asarray(summary.tile_bounds, np.float64), summary.tile_status)
+
+
+def _density_map(stats: FootprintStats) -> tuple[str, str]:
+    if not stats.num_footprints:
+        return "", ""
+    counts = stats.density
+    per_km2 = np.where(counts > 0, counts / stats.cell_area_km2, np.nan)
+    return maps.class_map(
+        stats.grid,
+        per_km2,
+        label="Map of footprints per square kilometre",
+        words=lambda value: f"{charts.short_number(value)}",
+    )
+
+
+def _size_map(stats: FootprintStats) -> tuple[str, str]:
+    medians = stats.median_area_by_cell_m2(_LEAST_FOR_CELL_MEDIAN)
+    if not np.isfinite(medians).any():
+        return "", ""
+    return maps.class_map(
+        stats.grid,
+        medians,
+        label="Map of the median footprint area in square metres",
+        words=lambda value: f"{charts.short_number(value)}",
+        style="heat-size",
+    )
+
+
+def _threshold_rows(summary: RunSummary) -> list[ThresholdRow]:
+    """The regions with most footprints, in the order given."""
+    largest = sorted(summary.thresholds, key=lambda row: -row.num_buildings)[:MAX_THRESHOLD_ROWS]
+    tokens = {row.token for row in largest}
+    return [row for row in summary.thresholds if row.token in tokens]
 
 
 def _stage_bars(summary: RunSummary) -> str:

@@ -10,6 +10,11 @@ _COMMANDS = {
     "plan": ("pipeline.cli.plan:plan_command", "Say what a run would do: tiles, time, size."),
     "inspect": ("pipeline.cli.inspect:inspect_command", "Show what a result holds."),
     "query": ("pipeline.cli.query:query_command", "Find footprints of a result."),
+    "compare": ("pipeline.cli.compare:compare_command", "Say what changed between two results."),
+    "conflate": (
+        "pipeline.cli.conflate:conflate_command",
+        "Mark footprints that an existing map has.",
+    ),
     "explain": ("pipeline.cli.explain:explain_command", "Draw every stage of one tile."),
     "evaluate": (
         "pipeline.cli.evaluate:evaluate_command",

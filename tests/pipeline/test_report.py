@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from pipeline import charts
 from pipeline.footprint_stats import AREA_EDGES_M2, FootprintStats
 from pipeline.report import (
+    MAX_THRESHOLD_ROWS,
     FailureRow,
     ImageRow,
     RunSummary,
     StageTime,
+    ThresholdRow,
     area_text,
     bytes_text,
     duration_text,
@@ -174,28 +176,70 @@ def test_a_summary_that_does_not_fit_together_is_refused():
         _summary(tile_status=["ok", "ok", "ok", "fine"])
 
 
-def test_many_tiles_make_a_small_page_and_failed_ones_stay_visible():
+def test_thresholds_say_what_they_rest_on():
+    assert "Confidence thresholds" not in _text(_summary())
+    rows = [
+        ThresholdRow(
+            token="19d",
+            thresholds={80: 0.6118, 90: None},
+            num_above={80: 860_128},
+            num_buildings=1_002_871,
+        ),
+        ThresholdRow(
+            token="177",
+            thresholds={80: 0.25, 90: 0.75},
+            num_above={80: 900, 90: 70},
+            num_buildings=1000,
+            num_samples=412,
+        ),
+    ]
+    text = _text(_summary(thresholds=rows))
+    assert "80 % right from of them90 % right from of them" in text
+    first = text[text.index("19d") : text.index("177")]
+    assert "0.6118 860,128 not reached expected, from calibrated confidence" in first
+    assert "0.2500 900 0.7500 70 412 labelled footprints" in text
+    # Of very many regions those with most footprints are listed, and the others are told of.
+    many = [
+        ThresholdRow(token=f"{i:x}", thresholds={80: 0.5}, num_above={80: i}, num_buildings=i)
+        for i in range(250)
+    ]
+    page = render_report(_summary(thresholds=many))
+    assert "and 150 regions of" in re.sub(r"\s+", " ", _Page(page).text)
+    assert page.count("expected, from") == MAX_THRESHOLD_ROWS
+
+
+def test_a_large_job_has_a_light_page():
+    rng = np.random.default_rng(5)
     num = 40_000
     cols, rows = np.arange(num) % 200, np.arange(num) // 200
     bounds = np.stack([cols, rows, cols + 1, rows + 1], axis=1) * 0.01
-    status = ["ok"] * num
-    status[12_345] = "failed"
-    drawn = charts.status_map(bounds, status)
-    assert len(drawn) < 200_000
-    assert drawn.count("M") <= 4 * charts.MAX_MAP_MARKS
-    page = render_report(_summary(tile_bounds=bounds, tile_status=status))
-    assert "stands for several tiles" in page
-    assert "<title>failed</title>" in drawn
+    status = rng.choice(["ok", "empty", "nodata", "failed"], num).tolist()
+    stats = FootprintStats((0.0, 0.0, 2.0, 2.0))
+    size = 300_000
+    stats.add(
+        rng.uniform(0, 2, size),
+        rng.uniform(0, 2, size),
+        rng.lognormal(4, 1.5, size),
+        rng.uniform(0, 1, size),
+    )
+    images = [ImageRow(image_id=f"i{i}", path=f"s3://bucket/{i}.tif") for i in range(5000)]
+    page = render_report(
+        _summary(tile_bounds=bounds, tile_status=status, stats=stats, images=images)
+    )
+    # Every cell of every map differs from its neighbours here: nothing real is heavier.
+    assert len(page.encode()) < 300_000
+    assert "Each cell holds several tiles" in page
+    _Page(page)
 
 
-def test_tiles_on_both_sides_of_the_antimeridian_lie_side_by_side():
-    bounds = np.array([[179.90, -17.0, 179.95, -16.9], [-179.95, -17.0, -179.90, -16.9]])
-    drawn = charts.status_map(bounds, ["ok", "empty"])
-    boxes = re.findall(r"M(-?\d+\.\d+) \d+\.\d+h(\d+\.\d+)v", drawn)
-    # 0.05 degrees, a gap twice as wide, and 0.05 degrees again.
-    empty, ok = [(float(x), float(width)) for x, width in boxes]
-    assert ok[1] == empty[1] == pytest.approx(420 / 4, abs=0.1)
-    assert empty[0] - ok[0] == pytest.approx(3 * ok[1], abs=0.1)
+def test_every_picture_says_what_it_shows():
+    page = _Page(render_report(_summary(stats=_stats(30_000))))
+    labels = [attrs["aria-label"] for tag, attrs in page.tags if tag == "svg"]
+    assert len(labels) == 6
+    assert "Map of tiles by status: 2 buildings found, 1 no building, 1 no valid pixel" in labels
+    assert any(label.startswith("Map of the median footprint area") for label in labels)
+    (by_size,) = [label for label in labels if label.startswith("Confidence against")]
+    assert re.search(r"40 to 57 m²: 0\.7\d", by_size)
 
 
 # --- numbers -------------------------------------------------------------------------------------
@@ -214,8 +258,8 @@ def test_stats_do_not_depend_on_how_the_table_is_cut():
     for start in range(0, 5000, 777):
         parts.add(*(column[start : start + 777] for column in columns))
     assert np.array_equal(whole.density, parts.density)
-    assert np.array_equal(whole.num_by_area, parts.num_by_area)
-    assert np.array_equal(whole.num_by_confidence, parts.num_by_confidence)
+    assert np.array_equal(whole.num_by_size, parts.num_by_size)
+    assert np.array_equal(whole.num_by_cell, parts.num_by_cell)
     assert whole.area_m2 == pytest.approx(parts.area_m2, rel=1e-12)
     for counts in (whole.density, whole.num_by_area, whole.num_by_confidence):
         assert counts.sum() == 5000
@@ -223,6 +267,38 @@ def test_stats_do_not_depend_on_how_the_table_is_cut():
     assert np.array_equal(whole.num_by_area, expected)
     assert whole.median_area_m2() == pytest.approx(np.median(columns[2]), rel=0.05)
     assert whole.median_confidence() == pytest.approx(np.median(columns[3]), abs=0.01)
+
+
+def test_medians_by_cell_and_by_size():
+    stats = FootprintStats((0.0, 0.0, 2.0, 0.9), max_cells=2)
+    rng = np.random.default_rng(2)
+    small, large = rng.uniform(20, 60, 500), rng.uniform(200, 900, 500)
+    stats.add(np.full(500, 0.5), np.full(500, 0.5), small, np.full(500, 0.31))
+    stats.add(np.full(500, 1.5), np.full(500, 0.5), large, np.full(500, 0.86))
+    medians = stats.median_area_by_cell_m2(min_footprints=5)
+    assert medians.shape == (1, 2)
+    assert medians[0] == pytest.approx([np.median(small), np.median(large)], rel=0.1)
+    assert np.isnan(stats.median_area_by_cell_m2(min_footprints=501)).all()
+    by_size = stats.median_confidence_by_area(min_footprints=10)
+    assert np.nanmin(by_size) == pytest.approx(0.31, abs=0.0125)
+    assert np.nanmax(by_size) == pytest.approx(0.86, abs=0.0125)
+    assert np.isnan(by_size[0])
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=12))
+def test_a_median_has_half_of_them_on_either_side(counts):
+    stats = FootprintStats(BOUNDS)
+    areas = np.concatenate([np.full(n, AREA_EDGES_M2[i + 1] * 1.2) for i, n in enumerate(counts)])
+    num = len(areas)
+    stats.add(np.full(num, 32.65), np.full(num, 0.35), areas, np.full(num, 0.5))
+    median = stats.median_area_m2()
+    if num == 0:
+        assert np.isnan(median)
+        return
+    below = sum(n for i, n in enumerate(counts) if AREA_EDGES_M2[i + 2] <= median)
+    above = sum(n for i, n in enumerate(counts) if AREA_EDGES_M2[i + 1] >= median)
+    assert below <= num / 2
+    assert above <= num / 2
 
 
 def test_density_counts_buildings_where_they_are():

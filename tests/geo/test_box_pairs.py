@@ -1,0 +1,41 @@
+"""Boxes that meet: the grid finds what looking at every pair finds."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from geo.box_pairs import meeting_boxes
+
+_side = st.integers(0, 40)
+
+
+@st.composite
+def _boxes(draw):
+    corners = draw(st.lists(st.tuples(_side, _side, _side, _side), max_size=25))
+    scale = draw(st.sampled_from([1.0, 0.1, 1e-5]))
+    boxes = np.array(corners, np.float64).reshape(-1, 4)
+    low, extent = boxes[:, :2], boxes[:, 2:] ** 2 / 80
+    return np.concatenate([low, low + extent], axis=1) * scale + draw(st.sampled_from([0, -179.9]))
+
+
+@given(_boxes(), _boxes())
+def test_finds_the_pairs_that_a_look_at_all_finds(first, second):
+    expected = [
+        (i, j)
+        for i, a in enumerate(first)
+        for j, b in enumerate(second)
+        if a[0] <= b[2] and b[0] <= a[2] and a[1] <= b[3] and b[1] <= a[3]
+    ]
+    found = meeting_boxes(first, second)
+    assert list(zip(found[0].tolist(), found[1].tolist(), strict=True)) == expected
+
+
+def test_one_hall_among_many_houses():
+    x, y = np.meshgrid(np.arange(60.0), np.arange(60.0))
+    houses = np.stack([x.ravel(), y.ravel(), x.ravel() + 0.5, y.ravel() + 0.5], axis=1)
+    first, second = meeting_boxes(np.array([[10.0, 10.0, 50.0, 50.0]]), houses)
+    assert len(first) == 41 * 41
+    assert len(np.unique(second)) == 41 * 41
+    # Everything at one point, and boxes of no extent.
+    point = np.zeros((5, 4))
+    assert len(meeting_boxes(point, point)[0]) == 25
