@@ -180,6 +180,7 @@ def write_stream(
     *,
     schema: pa.Schema,
     config: WriteConfig | None = None,
+    geometry_types: Sequence[str] = ("Polygon",),
 ) -> ShardInfo:
     """Write rows that come once and in order, a row group at a time; the file appears whole.
 
@@ -188,6 +189,7 @@ def write_stream(
         batches: with exactly the columns of `schema`; held in memory until they fill a row group.
         schema: columns to write, `geometry` (WKB polygons) among them.
         config: layout; the default if None.
+        geometry_types: kinds of shape in `geometry`.
 
     Raises:
         DatasetError: if the schema has no column `geometry`.
@@ -203,7 +205,7 @@ def write_stream(
         for table in _gathered(batches, schema, config.row_group_rows):
             seen.add(table)
             yield table
-        footer["geo"] = json.dumps(geo_metadata(seen.bounds, schema))
+        footer["geo"] = json.dumps(geo_metadata(seen.bounds, schema, geometry_types))
 
     sha256, num_bytes = _write_file(path, groups(), schema, footer, config)
     return ShardInfo(

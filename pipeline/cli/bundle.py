@@ -7,12 +7,16 @@ from typing import Any
 
 import click
 
+from pipeline.cli.bundle_export import export_bundle_command
 from pipeline.cli.bundle_path import BundlePath
 
 
 @click.group(name="bundle")
 def bundle_group() -> None:
     """Make and inspect bundles: weights with all that is needed to use them."""
+
+
+bundle_group.add_command(export_bundle_command)
 
 
 def _numbers(

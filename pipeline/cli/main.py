@@ -22,7 +22,10 @@ _COMMANDS = {
         "Score footprints against labels, or a bundle over places.",
     ),
     "calibrate": ("pipeline.cli.calibrate:calibrate_command", "Calibrate a bundle's confidence."),
-    "export": ("pipeline.cli.export:export_command", "Export a bundle as ONNX or torch.export."),
+    "export": (
+        "pipeline.cli.export:export_command",
+        "Hand a result over: GeoPackage, FlatGeobuf, PMTiles, CSV and more.",
+    ),
     "pack": ("pipeline.cli.pack:pack_command", "Read training data into one chip pack."),
     "places": (
         "pipeline.cli.places:places_command",
@@ -44,7 +47,10 @@ _COMMANDS = {
     ),
     "ablate": ("pipeline.cli.ablate:ablate_command", "Train without one thing at a time."),
     "demo": ("pipeline.cli.demo:demo_command", "Draw a town, run on it, score the result."),
-    "bundle": ("pipeline.cli.bundle:bundle_group", "Make and show bundles (network + metadata)."),
+    "bundle": (
+        "pipeline.cli.bundle:bundle_group",
+        "Make, show and export bundles (network + metadata).",
+    ),
 }
 
 

@@ -293,7 +293,7 @@ def test_foreign_files(tmp_path: Path) -> None:
     network = nn.Conv2d(3, 1, 1)
     program = torch.export.export(network, (torch.zeros(1, 3, 8, 8),))
     torch.export.save(program, tmp_path / "foreign.pt2")
-    with pytest.raises(ExportError, match="was not made by `everyroof export`"):
+    with pytest.raises(ExportError, match="was not made by `everyroof bundle export`"):
         read_meta(tmp_path / "foreign.pt2")
 
 
