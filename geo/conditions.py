@@ -308,7 +308,7 @@ def with_turns(area: shapely.Geometry) -> shapely.Geometry:
     near = shapely.box(-_TURN_DEG / 2 - 1.0, -90.0, _TURN_DEG / 2 + 1.0, 90.0)
     turned = [shapely.affinity.translate(area, turn) for turn in (-_TURN_DEG, 0.0, _TURN_DEG)]
     kept = [part for part in turned if shapely.intersects(part, near)]
-    return shapely.union_all(kept) if len(kept) > 1 else area
+    return kept[0] if len(kept) == 1 else shapely.union_all(kept)
 
 
 def _may_meet(boxes: Float64Array, bounds: Bounds) -> BoolArray:

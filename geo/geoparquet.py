@@ -172,6 +172,77 @@ def write_ordered(
     )
 
 
+def write_stream(
+    path: str | Place,
+    batches: Iterable[pa.RecordBatch],
+    *,
+    schema: pa.Schema,
+    config: WriteConfig | None = None,
+) -> ShardInfo:
+    """Write rows that come once and in order, a row group at a time; the file appears whole.
+
+    Args:
+        path: the file; replaced if it exists.
+        batches: with exactly the columns of `schema`; held in memory until they fill a row group.
+        schema: columns to write, `geometry` (WKB polygons) among them.
+        config: layout; the default if None.
+
+    Raises:
+        DatasetError: if the schema has no column `geometry`.
+        OSError: if the file cannot be written.
+    """
+    if GEOMETRY_COLUMN not in schema.names:
+        raise DatasetError(f"cannot write {path}: GeoParquet needs the column {GEOMETRY_COLUMN!r}")
+    config = config or WriteConfig()
+    seen = _Seen()
+    footer: dict[str, str] = {}
+
+    def groups() -> Iterator[pa.Table]:
+        for table in _gathered(batches, schema, config.row_group_rows):
+            seen.add(table)
+            yield table
+        footer["geo"] = json.dumps(geo_metadata(seen.bounds, schema))
+
+    sha256, num_bytes = _write_file(path, groups(), schema, footer, config)
+    return ShardInfo(
+        num_rows=seen.num_rows,
+        num_row_groups=seen.num_groups,
+        num_bytes=num_bytes,
+        bounds=seen.bounds,
+        sha256=sha256,
+    )
+
+
+class _Seen:
+    """What went into a file so far."""
+
+    def __init__(self) -> None:
+        self.num_rows = self.num_groups = 0
+        self.bounds: Bounds | None = None
+
+    def add(self, table: pa.Table) -> None:
+        self.num_rows += len(table)
+        self.num_groups += 1
+        new, old = _bounds_of(_boxes_of(table)), self.bounds
+        if new is not None and old is not None:
+            new = (*map(min, new[:2], old[:2]), *map(max, new[2:], old[2:]))  # type: ignore[assignment]
+        self.bounds = new or old
+
+
+def _gathered(
+    batches: Iterable[pa.RecordBatch], schema: pa.Schema, num_rows: int
+) -> Iterator[pa.Table]:
+    """Tables of at least so many rows each, the last of what is left."""
+    waiting: list[pa.RecordBatch] = []
+    for batch in batches:
+        waiting.append(batch)
+        if sum(map(len, waiting)) >= num_rows:
+            yield pa.Table.from_batches(waiting).cast(schema).combine_chunks()
+            waiting = []
+    if waiting:
+        yield pa.Table.from_batches(waiting).cast(schema).combine_chunks()
+
+
 def _regroup(tables: Sequence[Callable[[], pa.Table]], cuts: list[int]) -> Iterator[pa.Table]:
     """The rows of all tables, one table from each cut to the next."""
     lengths = [end - start for start, end in itertools.pairwise(cuts)]

@@ -42,7 +42,7 @@ from geo.conditions import (
 from geo.dataset import MANIFEST_NAME, Dataset, DatasetShard, missing_shard, open_dataset
 from geo.errors import DatasetError
 from geo.footprints import PUBLIC_SCHEMA
-from geo.geoparquet import GEOMETRY_COLUMN, Bounds
+from geo.geoparquet import BBOX_COLUMN, GEOMETRY_COLUMN, Bounds
 from geo.geoparquet_reader import check_bbox, open_shard, read_geometry_metadata
 from geo.object_path import RangeFile
 from geo.places import ReadPlace
@@ -135,7 +135,7 @@ class Query:
 def read_footprints(
     out: str | os.PathLike[str] | Dataset, query: Query | None = None, **limits: Any
 ) -> "geopandas.GeoDataFrame":
-    """Footprints as a GeoDataFrame in EPSG:4326.
+    """Footprints as a GeoDataFrame in EPSG:4326; `bbox` is left out unless it is asked for.
 
     Args:
         out: the output folder of a run (a path, s3://, gs:// or http(s)://), or an open dataset.
@@ -150,6 +150,9 @@ def read_footprints(
 
     dataset = out if isinstance(out, Dataset) else open_dataset(out)
     query = Query(**limits) if query is None else dataclasses.replace(query, **limits)
+    if query.columns is None:
+        names = tuple(name for name in PUBLIC_SCHEMA.names if name != BBOX_COLUMN)
+        query = dataclasses.replace(query, columns=names)
     schema = result_schema(query)
     table = pa.Table.from_batches(read_batches(dataset, query), schema=schema)
     frame = table.drop_columns([GEOMETRY_COLUMN] * (GEOMETRY_COLUMN in schema.names)).to_pandas()

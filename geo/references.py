@@ -25,6 +25,8 @@ from geo.matching import Int64Array, PolygonObjects
 _LOGGER = logging.getLogger(__name__)
 _PARQUET_SUFFIXES = (".parquet", ".geoparquet", ".pq")
 _POLYGONAL = (shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON)
+# Of an area's longer side: a straight edge of 100 km in UTM then strays by less than a centimetre.
+_POINTS_A_SIDE = 256
 _LONLAT = pyproj.CRS.from_user_input("OGC:CRS84")
 
 
@@ -77,6 +79,27 @@ def read_polygons(
             in it has an area.
     """
     return layer_of_frame(_read_frame(path), name=str(path), crs=crs, columns=columns)
+
+
+def read_area(path: str | Path) -> shapely.Geometry:
+    """The polygons of a vector file as one area in longitude and latitude.
+
+    Edges that are straight in the file's CRS get points in between first, so that they stay where
+    they are.
+
+    Args:
+        path: a file or URL of any vector format that GDAL knows, or (Geo)Parquet.
+
+    Raises:
+        DatasetError: as for `read_polygons`.
+    """
+    frame = _read_frame(path)
+    if frame.crs is not None and not frame.crs.is_geographic and len(frame):
+        west, south, east, north = frame.total_bounds
+        longest = max(east - west, north - south) / _POINTS_A_SIDE
+        if np.isfinite(longest) and longest > 0:
+            frame = frame.set_geometry(frame.geometry.segmentize(longest))
+    return layer_of_frame(frame, name=str(path), crs=_LONLAT).union()
 
 
 def read_extent(path: str | Path, crs: pyproj.CRS) -> shapely.Geometry:

@@ -7,7 +7,7 @@ import functools
 import io
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from geo.errors import StateError, StorageError
 from geo.object_path import RangeFile, obstore_module, retry_options
@@ -22,7 +22,7 @@ class WebPath:
 
     Attributes:
         root: scheme, host and port, such as https://example.org.
-        key: path without slashes at its ends, percent-encoded as given.
+        key: path without slashes at its ends, nothing percent-encoded.
     """
 
     root: str
@@ -41,11 +41,10 @@ class WebPath:
                 f"{redact(url)}: expected a folder's URL such as https://HOST/FOLDER, without a "
                 "query: the names of the dataset's files are put behind it"
             )
-        return cls(f"{parts.scheme}://{parts.netloc}", parts.path.strip("/"))
+        return cls(f"{parts.scheme}://{parts.netloc}", unquote(parts.path).strip("/"))
 
     def __truediv__(self, name: str) -> "WebPath":
-        encoded = quote(name)
-        return WebPath(self.root, f"{self.key}/{encoded}" if self.key else encoded)
+        return WebPath(self.root, f"{self.key}/{name}" if self.key else name)
 
     def __str__(self) -> str:
         return redact(f"{self.root}/{self.key}")

@@ -37,16 +37,16 @@ class Threshold:
 
     Attributes:
         min_confidence: the threshold, a multiple of 0.0001.
-        precision: share of right footprints at or above it.
-        low: lower end of the precision's 95 % interval (Wilson).
+        precision: share of right footprints at or above it; expected, where there are no samples.
+        low: lower end of the precision's 95 % interval (Wilson); None without samples.
         high: upper end.
         num_samples: right and wrong footprints at or above it.
     """
 
     min_confidence: float
     precision: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     num_samples: int
 
 
@@ -92,7 +92,7 @@ def find_threshold(
     Returns:
         The threshold, or None where none reaches the precision.
     """
-    steps = np.floor(np.asarray(confidence, np.float64) * _STEPS + 1e-6).astype(np.int64)
+    steps = _to_steps(confidence)
     order = np.argsort(-steps, kind="stable")
     num_true = np.cumsum(np.asarray(is_true, np.bool_)[order])
     num = np.arange(1, len(order) + 1)
@@ -161,12 +161,84 @@ def _of_region(
     )
 
 
+class ConfidenceCounts:
+    """Footprints by region and confidence, added up table by table; 80 kB a region."""
+
+    def __init__(self) -> None:
+        self.by_region: dict[int, npt.NDArray[np.int64]] = {}
+
+    def add(
+        self, latitude: Float64Array, longitude: Float64Array, confidence: Float64Array
+    ) -> None:
+        """Add footprints.
+
+        Args:
+            latitude: of each centroid, degrees, shape (n,).
+            longitude: the same.
+            confidence: as published.
+        """
+        cells = cell_parent(s2_leaf_cells(latitude, longitude), REGION_LEVEL)
+        steps = _to_steps(confidence)
+        for cell in np.unique(cells).tolist():
+            counts = np.bincount(steps[cells == cell], minlength=_STEPS + 1)
+            self.by_region[cell] = self.by_region.get(cell, 0) + counts
+
+
+def expected_thresholds(counts: ConfidenceCounts) -> list[RegionThresholds]:
+    """Thresholds that follow from calibrated confidences alone, by cell id.
+
+    A calibrated confidence is the share of such footprints that are right, so the expected
+    precision of a region's footprints from a confidence on is the mean of their confidences. It
+    holds as far as the calibration does: ground unlike that which the model was calibrated on may
+    differ, which only labels of that ground tell.
+
+    Args:
+        counts: all footprints of a dataset.
+    """
+    return [_expected_of_region(cell, counts.by_region[cell]) for cell in sorted(counts.by_region)]
+
+
+def _expected_of_region(cell: int, counts: npt.NDArray[np.int64]) -> RegionThresholds:
+    above = np.cumsum(counts[::-1])[::-1]
+    sums = np.cumsum((counts * np.arange(_STEPS + 1))[::-1])[::-1]
+    expected = sums / np.maximum(above, 1) / _STEPS
+    found: dict[int, Threshold | None] = {}
+    for percent in PRECISIONS_PERCENT:
+        steps = np.flatnonzero((counts > 0) & (expected >= percent / 100 - 1e-12))
+        found[percent] = None
+        if len(steps):
+            value = float(expected[steps[0]])
+            found[percent] = Threshold(
+                min_confidence=float(steps[0] / _STEPS),
+                precision=value,
+                low=None,
+                high=None,
+                num_samples=0,
+            )
+    return RegionThresholds(
+        cell=cell,
+        thresholds=found,
+        num_buildings=int(counts.sum()),
+        num_buildings_above={
+            percent: int(above[round(one.min_confidence * _STEPS)]) if one else 0
+            for percent, one in found.items()
+        },
+        num_samples=0,
+    )
+
+
+def _to_steps(confidence: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """Confidences in ten thousandths, rounded down."""
+    return np.floor(np.asarray(confidence, np.float64) * _STEPS + 1e-6).astype(np.int64)
+
+
 def thresholds_csv(regions: Sequence[RegionThresholds]) -> str:
     """The regions as CSV: Open Buildings' columns, then what each threshold rests on.
 
     Added columns, per precision: the precision reached (`precision_P%`), its 95 % interval
     (`precision_low_P%`, `precision_high_P%`) and the footprints at or above the threshold
-    (`num_samples_P%`). Cells of a precision that is not reached are empty.
+    (`num_samples_P%`). Cells of a precision that is not reached are empty. Where `num_samples` is
+    0, nothing was labelled: precisions are those expected from calibrated confidences.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -200,7 +272,8 @@ def _row(region: RegionThresholds) -> list[str]:
         if one is None:
             row += [""] * len(_EXTRA_COLUMNS)
         else:
-            row += [f"{value:.4f}" for value in (one.precision, one.low, one.high)]
+            shares = (one.precision, one.low, one.high)
+            row += ["" if share is None else f"{share:.4f}" for share in shares]
             row.append(str(one.num_samples))
     return row
 

@@ -12,13 +12,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from geo.atomic_files import atomic_path
+from geo.atomic_files import atomic_path, write_atomically
 from geo.footprints import PUBLIC_SCHEMA
 from geo.image_names import shown_path
 from geo.images import ImageInfo
 from geo.places import arrow_source
 from geo.remote_names import redact
+from geo.score_thresholds import THRESHOLDS_NAME
 from model.bundle import confidence_words, cut_words
+from model.thresholds import ConfidenceCounts, expected_thresholds, thresholds_csv
 from pipeline.footprint_stats import FootprintStats
 from pipeline.ledger import LEDGER_NAME
 from pipeline.report import (
@@ -73,7 +75,7 @@ def write_run_report(
     totals: RunTotals,
     facts: dict[str, Any],
 ) -> None:
-    """Write report.html.
+    """Write report.html, and thresholds.csv where the confidence is calibrated.
 
     Args:
         spec: the job.
@@ -82,7 +84,9 @@ def write_run_report(
         facts: what run.json says.
     """
     bounds, status, told = _tile_table(spec)
-    stats, by_image = _collect_stats(spec, shards, bounds)
+    confidences = ConfidenceCounts()
+    stats, by_image = _collect_stats(spec, shards, bounds, confidences)
+    _write_thresholds(spec, confidences)
     summary = RunSummary(
         title=spec.out_path.resolve().name,
         stats=stats,
@@ -134,8 +138,20 @@ def _extent(bounds: npt.NDArray[np.float64]) -> tuple[float, float, float, float
     return west, south, east, north
 
 
+def _write_thresholds(spec: JobSpec, confidences: ConfidenceCounts) -> None:
+    """Thresholds per region, as far as calibrated confidences tell; none of others."""
+    place = spec.out_path / THRESHOLDS_NAME
+    if spec.bundle.calibration:
+        write_atomically(place, thresholds_csv(expected_thresholds(confidences)))
+    else:
+        place.unlink(missing_ok=True)
+
+
 def _collect_stats(
-    spec: JobSpec, shards: Sequence[WrittenShard], bounds: npt.NDArray[np.float64]
+    spec: JobSpec,
+    shards: Sequence[WrittenShard],
+    bounds: npt.NDArray[np.float64],
+    confidences: ConfidenceCounts,
 ) -> tuple[FootprintStats, dict[str, int]]:
     stats = FootprintStats(_extent(bounds) if len(bounds) else _NOWHERE)
     by_image: dict[str, int] = {}
@@ -146,6 +162,11 @@ def _collect_stats(
                 batch["longitude"].to_numpy(),
                 batch["latitude"].to_numpy(),
                 batch["area_in_meters"].to_numpy(),
+                batch["confidence"].to_numpy(),
+            )
+            confidences.add(
+                batch["latitude"].to_numpy(),
+                batch["longitude"].to_numpy(),
                 batch["confidence"].to_numpy(),
             )
             for entry in batch["image_id"].value_counts().to_pylist():

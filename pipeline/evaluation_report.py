@@ -274,6 +274,8 @@ def _threshold_cells(region: RegionThresholds) -> list[str]:
         if found is None:
             cells.append("not reached")
             continue
+        # An evaluation's thresholds rest on labels, so that each has its interval.
+        assert found.low is not None and found.high is not None
         low, high = math.floor(100 * found.low), math.ceil(100 * found.high)
         cells.append(
             f"{found.min_confidence:.4f} (precision {low} to {high} %, {found.num_samples})"

@@ -24,6 +24,7 @@ ENTRIES = {
     "collection.json",
     "report.html",
     "run.json",
+    "thresholds.csv",
     "manifest.json",
     *GIS_NAMES,
 }

@@ -20,8 +20,8 @@ def explain_command(out: str, tile: str, picture: str | None, model: str | None)
     import dataclasses
     import tempfile
 
+    from geo.dataset import open_dataset
     from geo.grid import Tile
-    from pipeline.cli.inspect import read_manifest
     from pipeline.config import parse_config
     from pipeline.logs import configure_logging
 
@@ -32,7 +32,7 @@ def explain_command(out: str, tile: str, picture: str | None, model: str | None)
 
     wanted = Tile.parse(tile)
     folder = as_place(out)
-    manifest = read_manifest(folder)
+    manifest = open_dataset(folder).manifest
     config = parse_config(manifest["config"], source=str(folder / "manifest.json"))
     if model is not None:
         config = dataclasses.replace(config, model=model)

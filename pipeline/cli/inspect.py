@@ -15,10 +15,10 @@ def inspect_command(out: str, check: bool) -> None:
     """Show what the result in OUT holds: counts, tiles by status, failures, times."""
     from rich.console import Console
 
-    from geo.places import as_place
+    from geo.dataset import open_dataset
 
-    folder = as_place(out)
-    manifest = read_manifest(folder)
+    dataset = open_dataset(out)
+    folder, manifest = dataset.place, dataset.manifest
     console = Console()
     console.print(_summary(manifest), highlight=False)
     _print_failures(console, folder)
@@ -26,29 +26,7 @@ def inspect_command(out: str, check: bool) -> None:
     if run.exists():
         _print_times(console, json.loads(run.read_text()))
     if check:
-        _check_files(console, folder, manifest)
-
-
-def read_manifest(folder: Any) -> dict[str, Any]:
-    """The manifest of a complete result.
-
-    Raises:
-        DatasetError: if there is none: the run did not finish.
-    """
-    from geo.errors import DatasetError
-
-    path = folder / "manifest.json"
-    if not folder.is_dir():
-        raise DatasetError(f"{folder} does not exist; name the output folder of a run")
-    if not path.exists():
-        raise DatasetError(
-            f"{folder} has no manifest.json: the run has not finished. The same command resumes it"
-        )
-    try:
-        manifest: dict[str, Any] = json.loads(path.read_text())
-    except ValueError as error:
-        raise DatasetError(f"{path} is damaged ({error}); run again") from error
-    return manifest
+        _check_files(console, dataset)
 
 
 def _summary(manifest: dict[str, Any]) -> Any:
@@ -101,16 +79,12 @@ def _print_times(console: Any, run: dict[str, Any]) -> None:
     console.print(f"took {format_duration(run['wall_s'])}: {parts}", highlight=False)
 
 
-def _check_files(console: Any, folder: Any, manifest: dict[str, Any]) -> None:
-    import hashlib
+def _check_files(console: Any, dataset: Any) -> None:
+    from rich.progress import track
 
-    from geo.errors import DatasetError
+    from geo.dataset import check_files
 
-    for shard in manifest["shards"]:
-        path = folder / shard["path"]
-        if not path.exists():
-            raise DatasetError(f"{path} is missing; run again to write it")
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        if digest != shard["sha256"]:
-            raise DatasetError(f"{path} does not match its checksum; run again to write it")
-    console.print(f"{len(manifest['shards'])} file(s) match their checksums")
+    checked = check_files(dataset)
+    for _ in track(checked, "checking", total=len(dataset.shards), console=console, transient=True):
+        pass
+    console.print(f"{len(dataset.shards)} file(s) match their checksums")

@@ -9,6 +9,7 @@ _COMMANDS = {
     "run": ("pipeline.cli.run:run_command", "Turn imagery into footprints."),
     "plan": ("pipeline.cli.plan:plan_command", "Say what a run would do: tiles, time, size."),
     "inspect": ("pipeline.cli.inspect:inspect_command", "Show what a result holds."),
+    "query": ("pipeline.cli.query:query_command", "Find footprints of a result."),
     "explain": ("pipeline.cli.explain:explain_command", "Draw every stage of one tile."),
     "evaluate": (
         "pipeline.cli.evaluate:evaluate_command",
