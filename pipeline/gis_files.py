@@ -76,9 +76,9 @@ def footprints_vrt(shards: Sequence[Shard]) -> str:
     """All shards as one layer, in GDAL's virtual format.
 
     Numbers of rows count on from file to file. GDAL's own numbering of such layers begins anew with
-    every filter, so that what a person selects in one view is something else in the next; and a
-    layer that states the count of every file returns it for filtered ones too (GDAL 3.6). The
-    bounds of every file are stated, so that a view opens only the files it shows.
+    every filter, so that what a person selects in one view is something else in the next. Counts
+    are not stated: GDAL would return a file's for filtered rows too, and the whole one where it has
+    no Parquet driver and reads nothing. Bounds are, so that a view opens only the files it shows.
 
     Args:
         shards: at least one; in the order in which the rows are to be numbered.
@@ -97,7 +97,6 @@ def footprints_vrt(shards: Sequence[Shard]) -> str:
         shards=entries,
         columns=", ".join(field.name for field in columns),
         fields=[(field.name, _OGR_TYPES[field.type]) for field in columns],
-        num_rows=first_fid,
         bounds=(west, south, east, north),
     )
 

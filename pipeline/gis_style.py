@@ -23,11 +23,12 @@ QGIS_VERSION = "3.22.0"
 OUTLINES_UNTIL, SHAPES_UNTIL, FOOTPRINTS_UNTIL = 12_500, 60_000, 250_000
 """Denominators of the scales up to which footprints have outlines, are drawn as shapes rather than
 dots, and (in the layer definition, where the files' density takes over) are drawn at all."""
-LABELS_UNTIL = 1_000
+LABELS_UNTIL = 500
 """Denominator of the scale up to which every footprint carries its label."""
 
-_VEIL, _EDGE_SHADE = 105, 0.72
-"""Opacity (of 255) of a fill that the image shows through; what an outline keeps of its colour."""
+# Opacity (of 255) of a fill that the image shows through, and of a dot, many of which add up; what
+# an outline keeps of its colour's brightness.
+_VEIL, _DOT, _EDGE_SHADE = 105, 150, 0.72
 
 _LABEL = """"full_plus_code" || '\\n' || round("area_in_meters") || ' m²  ' ||
  format_number("confidence", 2)"""
@@ -168,6 +169,7 @@ def _shards_xml() -> str:
         "qgis_shards.xml",
         classes=_classes(_DENSITY, 1e9, "{:,} to {:,} per km²"),
         footprints_until=FOOTPRINTS_UNTIL,
+        shapes_until=SHAPES_UNTIL,
         label=_SHARD_LABEL,
         map_tip=_tip_html(_SHARD_MAP_TIP),
     )
@@ -185,6 +187,7 @@ def _classes(
             "label": label.format(lower, upper),
             "solid": _rgba(colour),
             "veil": _rgba(colour, alpha=_VEIL),
+            "dot": _rgba(colour, alpha=_DOT),
             "edge": _rgba(colour, shade=_EDGE_SHADE),
         }
         for (lower, upper), (_, colour) in zip(itertools.pairwise(limits), ramp, strict=True)

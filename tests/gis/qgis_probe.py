@@ -54,7 +54,7 @@ def describe(layer, request):
         "is_valid": True,
         "name": layer.name(),
         "num_features": layer.featureCount(),
-        "crs": layer.crs().authid(),
+        "crs": layer.crs().authid() if layer.crs().isValid() else None,
         "fields": [field.name() for field in layer.fields()],
         "extent": corners(layer.extent()),
         "farthest": layer.minimumScale() if layer.hasScaleBasedVisibility() else None,
@@ -69,7 +69,7 @@ def describe(layer, request):
         answer["num_filtered"] = layer.featureCount()
         answer["num_read"] = sum(1 for _ in layer.getFeatures())
         layer.setSubsetString("")
-    if "look_up" in request:
+    if request.get("look_up") in answer["fields"]:
         answer["looked_up"] = by_number(layer, request)
     return answer
 
@@ -100,7 +100,8 @@ def rows(layer, request):
             {
                 "number": feature.id(),
                 "values": {
-                    name: str(value) for name, value in zip(layer.fields().names(), feature)
+                    name: str(value)
+                    for name, value in zip(layer.fields().names(), feature, strict=True)
                 },
                 "wkb": bytes(feature.geometry().asWkb()).hex(),
                 "colour": symbol.symbolLayer(0).color().name() if symbol else None,
@@ -144,6 +145,10 @@ def draw(layers, picture, scale):
     settings.setExtent(extent)
     extent.scale(scale / settings.scale())
     settings.setExtent(extent)
+    # As QGIS's map canvas does: expressions such as @map_scale have no value otherwise.
+    context = QgsExpressionContext(QgsExpressionContextUtils.globalProjectLayerScopes(layers[0]))
+    context.appendScope(QgsExpressionContextUtils.mapSettingsScope(settings))
+    settings.setExpressionContext(context)
     job = QgsMapRendererParallelJob(settings)
     job.start()
     job.waitForFinished()
@@ -162,7 +167,7 @@ def main():
     answer = {"qgis": Qgis.QGIS_VERSION, "layers": [describe(each, request) for each in layers]}
     for picture in request.get("pictures", ()):
         answer.setdefault("scales", []).append(draw(layers, picture, picture["scale"]))
-    print(json.dumps(answer))
+    json.dump(answer, sys.stdout)
 
 
 main()
