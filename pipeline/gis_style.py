@@ -32,7 +32,8 @@ _VEIL, _DOT, _EDGE_SHADE = 105, 150, 0.72
 
 _LABEL = """"full_plus_code" || '\\n' || round("area_in_meters") || ' m²  ' ||
  format_number("confidence", 2)"""
-_SHARD_LABEL = """"path" || '\\n' || format_number("footprints", 0) || ' footprints'"""
+_SHARD_LABEL = """"path" || '\\n' || format_number("footprints", 0) ||
+ if("footprints" = 1, ' footprint', ' footprints')"""
 _MAP_TIP = (
     ("Plus Code", '"full_plus_code"'),
     ("Area", "format_number(\"area_in_meters\", 1) || ' m²'"),
