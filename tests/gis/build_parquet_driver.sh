@@ -34,7 +34,8 @@ tar -xf gdal_*.orig.tar.*
 gdal="$(echo "$work"/gdal-*/)"
 
 # Headers that the source has only once it is configured.
-apt-get -qq -o APT::Sandbox::User=root download libgdal-dev
+headers() { apt-get -qq -o APT::Sandbox::User=root download libgdal-dev; }
+headers || { apt-get -qq update && headers; }
 dpkg -x libgdal-dev_*.deb dev
 mkdir -p configured/gdal_version_full
 cp dev/usr/include/gdal/gdal_version.h configured/gdal_version_full/
