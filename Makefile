@@ -3,6 +3,7 @@
 #   make venv    the environment alone    make format    rewrite the sources in the house format
 #   make test-flink  the tests on a real Flink cluster (fetches it: Java 11 or 17, Maven)
 #   make chromium    Debian's Chromium, in which the tests of the page run
+#   make test-qgis   the tests in a real QGIS (installs Debian's, builds its Parquet driver)
 #   make demo    draws a town, finds its buildings, says how many were right
 #   make weights trains the weights that ship (hours on a CPU), from configs/train/sources.yaml
 PYTHON ?= python3
@@ -15,7 +16,7 @@ PYTEST_ARGS ?=
 DEMO_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test chromium flink test-flink lint format demo weights constraints clean
+.PHONY: help venv test chromium flink test-flink qgis test-qgis lint format demo weights constraints clean
 
 help:
 	@sed -n '/^# *make/s/^# *//p' Makefile
@@ -56,6 +57,23 @@ $(FLINK_STAMP):
 
 test-flink: $(STAMP) $(FLINK_STAMP)
 	$(BIN)/python -m pytest -m flink tests/flink $(PYTEST_ARGS)
+
+# Debian's QGIS, and the Parquet driver that Debian's GDAL lacks.
+QGIS := .qgis
+QGIS_STAMP := $(QGIS)/.built-$(shell cat tests/gis/build_parquet_driver.sh | cksum | tr ' ' '-')
+
+qgis: $(QGIS_STAMP)
+
+$(QGIS_STAMP): | $(STAMP)
+	{ /usr/bin/python3 -c 'import qgis.core' 2>/dev/null && command -v g++ >/dev/null; } || \
+		{ apt-get update -qq && apt-get install -y -qq --no-install-recommends python3-qgis g++; } || \
+		{ echo 'make qgis needs QGIS with its Python bindings, and g++; install both'; exit 1; }
+	rm -rf $(QGIS)
+	tests/gis/build_parquet_driver.sh $(QGIS) $(BIN)/pip
+	touch $@
+
+test-qgis: $(STAMP) $(QGIS_STAMP)
+	$(BIN)/python -m pytest -m qgis tests/gis $(PYTEST_ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -229,7 +229,9 @@ def _pt2_text(path: Path) -> str:
                     return archive.read(name).decode()
     except (zipfile.BadZipFile, OSError, UnicodeDecodeError) as error:
         raise ExportError(f"{path} cannot be read as a torch.export archive: {error}") from error
-    raise ExportError(f"{path} was not made by `everyroof bundle export`: it has no {PT2_EXTRA_FILE}")
+    raise ExportError(
+        f"{path} was not made by `everyroof bundle export`: it has no {PT2_EXTRA_FILE}"
+    )
 
 
 def _onnx_text(path: Path) -> str:
@@ -240,7 +242,9 @@ def _onnx_text(path: Path) -> str:
     session = _onnx_session(path, options, ["CPUExecutionProvider"])
     metadata: dict[str, str] = session.get_modelmeta().custom_metadata_map
     if METADATA_KEY not in metadata:
-        raise ExportError(f"{path} was not made by `everyroof bundle export`: it has no {METADATA_KEY!r}")
+        raise ExportError(
+            f"{path} was not made by `everyroof bundle export`: it has no {METADATA_KEY!r}"
+        )
     return metadata[METADATA_KEY]
 
 

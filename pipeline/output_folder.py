@@ -8,6 +8,7 @@ from geo.object_path import ObjectPath
 from geo.places import Place, remove_tree
 from geo.remote_names import to_url
 from pipeline.fetch import local_copy
+from pipeline.gis_files import GIS_NAMES
 from pipeline.spec import JobSpec, output_name
 from pipeline.tile_store import TileStore
 
@@ -25,6 +26,7 @@ ENTRIES = {
     "run.json",
     "thresholds.csv",
     "manifest.json",
+    *GIS_NAMES,
 }
 
 

@@ -30,3 +30,13 @@ MISSED_COLOUR = "#F0E442"
 """References that no footprint matches."""
 SERIES_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5C00")
 """Lines of a chart, in this order; with more lines than colours the order begins again."""
+CONFIDENCE_RAMP = (
+    (0.0, "#D55E00"),
+    (0.2, "#F3A861"),
+    (0.4, "#F5EBB5"),
+    (0.6, "#7CC0E3"),
+    (0.8, "#0072B2"),
+)
+"""Fill of a footprint by its confidence: where each class begins (the last one ends at 1), and its
+colour. From doubtful vermilion to sure blue, by way of a light middle, as every kind of colour
+vision tells apart."""

@@ -18,6 +18,7 @@ from geo.remote_names import redact
 from pipeline.bottleneck import time_shares
 from pipeline.counters import note_element
 from pipeline.dataset_pages import write_dataset_stac, write_run_report
+from pipeline.gis_files import write_gis_files
 from pipeline.images_table import (
     IMAGES_NAME,
     FoundImages,
@@ -39,7 +40,7 @@ TILES_OF_A_LARGE_JOB = 10_000
 
 
 class PublishDataset(beam.PTransform):
-    """Shards and ledger to a complete dataset: STAC, report, run.json, and the manifest last.
+    """Shards and ledger to a complete dataset: STAC, GIS files, report, run.json, manifest last.
 
     Input: the pipeline's root; side inputs: all `WrittenShard`s and the `LedgerSummary`. Files that
     the manifest will not name are removed before it is written. Retries are safe.
@@ -95,11 +96,12 @@ def _publish(
     totals = RunTotals(JournalReader(store.journal_path(spec.run_token)).new_events())
     facts = run_facts(shards, summary, totals)
     stac = write_dataset_stac(spec, shards)
+    gis = write_gis_files(spec.out_path, shards)
     write_run_report(spec, shards, totals, facts)
     _write_json(spec.out_path / "run.json", facts)
     found = find_images(spec)
     data = manifest(spec, shards, summary, write_images(spec, found), found, totals)
-    _write_json(spec.out_path / MANIFEST_NAME, {**data, "stac": stac})
+    _write_json(spec.out_path / MANIFEST_NAME, {**data, "stac": stac, "gis": gis})
     journal = store.journal(spec.run_token)
     note_element(journal, "PublishDataset", begin)
     journal.flush()

@@ -143,7 +143,7 @@ def _item(
     start, end = _interval(dates)
     item = pystac.Item(
         id=f"s2={shard.token}",
-        geometry=_geometry(shard.bounds),
+        geometry=bounds_geometry(shard.bounds),
         bbox=_bbox(shard.bounds),
         datetime=None,
         start_datetime=start,
@@ -244,7 +244,7 @@ def _bbox(bounds: Bounds) -> list[float]:
     return [float(wrap_longitude(west)), south, float(wrap_longitude(east)), north]
 
 
-def _geometry(bounds: Bounds) -> dict[str, Any]:
+def bounds_geometry(bounds: Bounds) -> dict[str, Any]:
     """The bounds as a polygon, or as two where they cross the antimeridian (RFC 7946, 3.1.9)."""
     west, south, east, north = _bbox(bounds)
     if west <= east:
