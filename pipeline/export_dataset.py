@@ -36,6 +36,7 @@ _ENDINGS = {
 }
 _RECORD_SEPARATED = ".geojsons"
 _FOLDER_FORMATS = ("open-buildings",)
+_STYLED_BESIDE = ("fgb",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +118,18 @@ def export_dataset(
     with _staged(place) as path:
         notes = _WRITERS[format_](path, counted, dataset, progress)
         size = path.stat().st_size
+    if format_ in _STYLED_BESIDE and isinstance(place, Path):
+        notes += _style_beside(place)
     return Exported(num_rows=counted.num_rows, num_bytes=size, notes=notes)
+
+
+def _style_beside(place: Path) -> "_Notes":
+    """A style for QGIS beside a file that cannot hold one; a user's own is left alone."""
+    from pipeline.gis_style import write_style_beside
+
+    if place.with_suffix(".qml").exists():
+        return ()
+    return (f"QGIS colours it by confidence with {write_style_beside(place).name} beside it",)
 
 
 class _Counted:
@@ -237,7 +249,12 @@ _Writer = Callable[[Path, _Counted, Dataset, ExportProgress | None], _Notes]
 
 
 def _write_geopackage(path: Path, batches: _Counted, _: Dataset, __: object) -> _Notes:
-    return _write_with_gdal(path, batches, "GPKG")
+    from geo.vector_files import LAYER_NAME
+    from pipeline.gis_style import style_geopackage
+
+    notes = _write_with_gdal(path, batches, "GPKG")
+    style_geopackage(path, LAYER_NAME)
+    return notes
 
 
 def _write_flatgeobuf(path: Path, batches: _Counted, _: Dataset, __: object) -> _Notes:

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.cli.bundle_export import export_bundle_command
-from pipeline.cli.query_options import make_query, query_options
+from pipeline.cli.query_options import explain_nothing, make_query, query_options
 
 if TYPE_CHECKING:
+    from geo.dataset import Dataset
+    from geo.query import Query
     from pipeline.export_dataset import Exported
 
 FORMATS = (
@@ -87,15 +89,34 @@ def export_command(
     bucket. Memory is bounded at any size, but for the index of FlatGeobuf (70 bytes a footprint).
     """
     from geo.dataset import open_dataset
+
+    query = make_query(values, limit=limit)
+    export_rows(open_dataset(dataset_name), query, target, kind, overwrite=overwrite)
+
+
+def export_rows(
+    dataset: "Dataset", query: "Query", target: str, kind: str | None, *, overwrite: bool
+) -> None:
+    """Write footprints to a file with a progress bar, and say what was written.
+
+    Args:
+        dataset: an open dataset.
+        query: what is wanted.
+        target: the file's name.
+        kind: the format; None: by the name's ending.
+        overwrite: replace a file that exists.
+
+    Raises:
+        click.ClickException: if the name or the query does not fit a format, if no footprint fits,
+            or if the file cannot be written.
+    """
     from pipeline.export_dataset import export_dataset, find_format
     from pipeline.export_progress import export_progress
 
-    query = make_query(values, limit=limit)
     try:
         format_ = find_format(target, kind)
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
-    dataset = open_dataset(dataset_name)
     try:
         with export_progress() as progress:
             done = export_dataset(
@@ -104,8 +125,6 @@ def export_command(
     except OSError as error:
         raise click.ClickException(f"{target} was not written: {error}") from error
     if done is None:
-        from pipeline.cli.query import explain_nothing
-
         explain_nothing(dataset, query)
         raise click.ClickException(f"{target} was not written")
     _show(done, target)

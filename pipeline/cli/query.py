@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli.query_options import make_query, query_options
+from pipeline.cli.query_options import explain_nothing, make_query, query_options
 
 if TYPE_CHECKING:
     from geo.dataset import Dataset
@@ -48,7 +48,9 @@ def query_command(dataset_name: str, target: str | None, count: bool, **values: 
     if count:
         _show_count(dataset, query)
     elif target is not None:
-        _write(dataset, query, target, overwrite)
+        from pipeline.cli.export import export_rows
+
+        export_rows(dataset, query, target, None, overwrite=overwrite)
     else:
         _show_rows(dataset, query)
 
@@ -142,37 +144,3 @@ def _plain(value: Any) -> str:
     if isinstance(value, dict):
         return ",".join(f"{side:.7g}" for side in value.values())
     return str(value)
-
-
-def _write(dataset: "Dataset", query: "Query", target: str, overwrite: bool) -> None:
-    from geo.geoparquet import write_stream
-    from geo.places import as_place
-    from geo.query import read_batches, result_schema
-
-    if not target.endswith(".parquet"):
-        raise click.BadParameter(f"--out {target}: expected a name that ends in .parquet")
-    place = as_place(target)
-    if place.exists() and not overwrite:
-        raise click.BadParameter(f"--out {target} exists; --overwrite replaces it")
-    info = write_stream(place, read_batches(dataset, query), schema=result_schema(query))
-    click.echo(f"{info.num_rows:,} footprints, {info.num_bytes / 1e6:.2f} MB in {target}")
-
-
-def explain_nothing(dataset: "Dataset", query: "Query") -> None:
-    """Say that no footprint fits, and why that may be."""
-    from geo.query import touched_shards
-
-    text = "no footprint fits"
-    if dataset.num_footprints == 0:
-        text += ": the dataset holds none at all"
-    elif not touched_shards(dataset, query):
-        west, south, east, north = dataset.bounds or (0.0, 0.0, 0.0, 0.0)
-        text += (
-            f": the place lies outside of the dataset, whose footprints lie between longitude "
-            f"{west:.4f} and {east:.4f}, latitude {south:.4f} and {north:.4f}"
-        )
-    else:
-        text += "; loosen the limits, or see in tiles.parquet whether that ground was covered"
-        if query.dates is not None:
-            text += " (footprints of images without a date fit no --date)"
-    click.echo(text, err=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from geo.dataset import Dataset
     from geo.query import Query
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -143,3 +144,23 @@ def _thresholds(path: str | None) -> Any:
     from geo.score_thresholds import read_thresholds
 
     return read_thresholds(as_read_place(path))
+
+
+def explain_nothing(dataset: "Dataset", query: "Query") -> None:
+    """Say that no footprint fits, and why that may be."""
+    from geo.query import touched_shards
+
+    text = "no footprint fits"
+    if dataset.num_footprints == 0:
+        text += ": the dataset holds none at all"
+    elif not touched_shards(dataset, query):
+        west, south, east, north = dataset.bounds or (0.0, 0.0, 0.0, 0.0)
+        text += (
+            f": the place lies outside of the dataset, whose footprints lie between longitude "
+            f"{west:.4f} and {east:.4f}, latitude {south:.4f} and {north:.4f}"
+        )
+    else:
+        text += "; loosen the limits, or see in tiles.parquet whether that ground was covered"
+        if query.dates is not None:
+            text += " (footprints of images without a date fit no --date)"
+    click.echo(text, err=True)

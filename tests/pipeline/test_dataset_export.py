@@ -47,6 +47,13 @@ def error_of(result):
     return result.output
 
 
+def read_back(path):
+    """A file as GeoPandas reads it; of a GeoPackage the footprints, for it holds their style, too."""
+    if path.suffix == ".parquet":
+        return geopandas.read_parquet(path)
+    return geopandas.read_file(path, **{"layer": "footprints"} if path.suffix == ".gpkg" else {})
+
+
 @pytest.mark.parametrize("kind", FILES)
 @pytest.mark.parametrize("limits", [(), ("--min-confidence", "0.8", "--min-area", "60")])
 def test_files_hold_what_was_asked_for(kind, limits, out, tmp_path):
@@ -56,13 +63,23 @@ def test_files_hold_what_was_asked_for(kind, limits, out, tmp_path):
     expected = read_footprints(out, query).set_index("id")
     assert f"{len(expected):,} footprints" in result.output
     assert 50 < len(expected) <= NUM_ROWS
-    read = geopandas.read_parquet if kind == "parquet" else geopandas.read_file
-    found = read(tmp_path / FILES[kind]).to_crs("EPSG:4326").set_index("id").loc[expected.index]
+    found = read_back(tmp_path / FILES[kind]).to_crs("EPSG:4326").set_index("id")
+    found = found.loc[expected.index]
     assert len(found) == len(expected)
     assert found.full_plus_code.tolist() == expected.full_plus_code.tolist()
     assert found.confidence.tolist() == pytest.approx(expected.confidence.tolist(), abs=5.1e-5)
     assert found.geometry.geom_equals_exact(expected.geometry, 1e-9).all()
-    assert [entry.name for entry in tmp_path.iterdir()] == [FILES[kind]]
+    beside = ["a.qml"] if kind == "fgb" else []
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == [FILES[kind], *beside]
+
+
+def test_the_style_travels_with_the_file(out, tmp_path):
+    run(out, tmp_path / "a.gpkg")
+    styles = geopandas.read_file(tmp_path / "a.gpkg", layer="layer_styles")
+    assert styles.f_table_name.tolist() == ["footprints"]
+    (tmp_path / "a.qml").write_text("a style of my own")
+    run(out, tmp_path / "a.fgb")
+    assert (tmp_path / "a.qml").read_text() == "a style of my own"
 
 
 def test_a_web_map(out, tmp_path):
@@ -125,7 +142,7 @@ def test_nothing_fits(out, tmp_path):
 
 def test_the_limit(out, tmp_path):
     assert run(out, tmp_path / "a.gpkg", "--limit", "7").exit_code == 0
-    assert len(geopandas.read_file(tmp_path / "a.gpkg")) == 7
+    assert len(read_back(tmp_path / "a.gpkg")) == 7
 
 
 @pytest.mark.parametrize(

@@ -118,8 +118,7 @@ def test_a_file_of_the_rows(out, tmp_path):
         expected.total_bounds.tolist(), abs=1e-4
     )
     again = run(out, "--out", path)
-    assert again.exit_code == 2
-    assert "exists; --overwrite replaces it" in again.output
+    assert "exists; choose another name or add --overwrite" in str(again.exception)
     assert run(out, "--out", path, "--overwrite").exit_code == 0
     assert len(geopandas.read_parquet(path)) == 800
 
