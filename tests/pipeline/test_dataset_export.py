@@ -48,7 +48,7 @@ def error_of(result):
 
 
 def read_back(path):
-    """A file as GeoPandas reads it; of a GeoPackage the footprints, for it holds their style, too."""
+    """A file as GeoPandas reads it; a GeoPackage holds a style beside the footprints."""
     if path.suffix == ".parquet":
         return geopandas.read_parquet(path)
     return geopandas.read_file(path, **{"layer": "footprints"} if path.suffix == ".gpkg" else {})
