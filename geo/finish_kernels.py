@@ -11,6 +11,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from geo.kernels import borrowing_njit
 from geo.polygons import Float64Array
 from geo.regularize import (
     SIDE_COLUMNS,
@@ -59,6 +60,14 @@ class Limits(NamedTuple):
     min_side: float
 
 
+class _Ragged(NamedTuple):
+    """Polygons, as in `PolygonArray`."""
+
+    coords: Float64Array
+    ring_offsets: Int64Array
+    polygon_offsets: Int64Array
+
+
 class _Runs(NamedTuple):
     """The pixels of one instance."""
 
@@ -83,7 +92,7 @@ class _Scratch(NamedTuple):
     raw: rings relative to the first pixel, raw_ends: position after each ring; sums: of
     `sum_along`, ring by ring; kept: positions of the simplified vertices within their ring,
     kept_ends likewise; coarse: those of the attempt before; lattice: a candidate in steps of the
-    lattice, lattice_ends likewise.
+    lattice, lattice_ends likewise; keys: for the test of validity.
     """
 
     raw: Float64Array
@@ -98,6 +107,7 @@ class _Scratch(NamedTuple):
     lattice: Int64Array
     lattice_ends: Int64Array
     candidate: Float64Array
+    keys: Int64Array
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -118,34 +128,51 @@ def finish_all(
     out_polygon_offsets = np.zeros(num + 1, np.int64)
     forms = np.zeros(num, np.uint8)
     scratch, row_first = _make_scratch(ring_offsets, polygon_offsets, run_row, run_offsets)
-    num_points, num_rings = 0, 0
-    for i in range(num):
-        begin, end = run_offsets[i], run_offsets[i + 1]
-        runs = _runs_of(run_row[begin:end], run_start[begin:end], run_end[begin:end], row_first)
-        first_ring, last_ring = polygon_offsets[i], polygon_offsets[i + 1]
-        raw_rings = _load(coords, ring_offsets, first_ring, last_ring, runs, limits, scratch)
-        forms[i], rings = _finish_one(raw_rings, runs, limits, scratch)
-        start = 0
-        for ring in range(rings):
-            stop = scratch.lattice_ends[ring]
-            for k in range(start, stop):
-                out[num_points, 0] = scratch.lattice[k, 0] / _LATTICE + runs.starts[0]
-                out[num_points, 1] = scratch.lattice[k, 1] / _LATTICE - runs.rows[0]
-                num_points += 1
-            start = stop
-            num_rings += 1
-            out_ring_offsets[num_rings] = num_points
-        out_polygon_offsets[i + 1] = num_rings
+    outlines = _Ragged(coords, ring_offsets, polygon_offsets)
+    finished = _Ragged(out, out_ring_offsets, out_polygon_offsets)
+    runs = _Runs(run_row, run_start, run_end, row_first, 0.0)
+    _finish_each(outlines, runs, run_offsets, limits, scratch, finished, forms)
+    num_rings = out_polygon_offsets[num]
+    num_points = out_ring_offsets[num_rings]
     # Copies, so that the roomy buffers are let go.
     coords_left, offsets_left = out[:num_points].copy(), out_ring_offsets[: num_rings + 1].copy()
     return coords_left, offsets_left, out_polygon_offsets, forms
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _runs_of(
-    rows: Int32Array, starts: Int32Array, ends: Int32Array, row_first: Int64Array
-) -> _Runs:
+@borrowing_njit()
+def _finish_each(
+    outlines: _Ragged,
+    all_runs: _Runs,
+    run_offsets: Int64Array,
+    limits: Limits,
+    scratch: _Scratch,
+    finished: _Ragged,
+    forms: UInt8Array,
+) -> None:
+    """Fill the finished outlines and what became of each."""
+    num_points, num_rings = 0, 0
+    for i in range(len(forms)):
+        runs = _runs_of(all_runs, run_offsets[i], run_offsets[i + 1])
+        raw_rings = _load(outlines, i, runs, limits, scratch)
+        forms[i], rings = _finish_one(raw_rings, runs, limits, scratch)
+        start = 0
+        for ring in range(rings):
+            stop = scratch.lattice_ends[ring]
+            for k in range(start, stop):
+                finished.coords[num_points, 0] = scratch.lattice[k, 0] / _LATTICE + runs.starts[0]
+                finished.coords[num_points, 1] = scratch.lattice[k, 1] / _LATTICE - runs.rows[0]
+                num_points += 1
+            start = stop
+            num_rings += 1
+            finished.ring_offsets[num_rings] = num_points
+        finished.polygon_offsets[i + 1] = num_rings
+
+
+@borrowing_njit()
+def _runs_of(all_runs: _Runs, begin: int, end: int) -> _Runs:
     """One instance's runs, with their rows indexed."""
+    rows, starts = all_runs.rows[begin:end], all_runs.starts[begin:end]
+    ends, row_first = all_runs.ends[begin:end], all_runs.row_first
     index_rows(rows, row_first)
     num_rows = np.int64(rows[-1]) - np.int64(rows[0]) + 1
     num_pixels = 0.0
@@ -182,27 +209,21 @@ def _make_scratch(
         np.empty((points, 2), np.int64),
         np.empty(rings, np.int64),
         np.empty((points, 2)),
+        np.empty(points, np.int64),
     )
     return scratch, np.empty(height + 1, np.int64)
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _load(
-    coords: Float64Array,
-    ring_offsets: Int64Array,
-    first_ring: int,
-    last_ring: int,
-    runs: _Runs,
-    limits: Limits,
-    scratch: _Scratch,
-) -> int:
+@borrowing_njit()
+def _load(outlines: _Ragged, i: int, runs: _Runs, limits: Limits, scratch: _Scratch) -> int:
     """Copy an outline relative to its first pixel, without the small holes; its number of rings."""
     count, rings = 0, 0
-    for ring in range(first_ring, last_ring):
+    first_ring = outlines.polygon_offsets[i]
+    for ring in range(first_ring, outlines.polygon_offsets[i + 1]):
         begin = count
-        for k in range(ring_offsets[ring], ring_offsets[ring + 1]):
-            scratch.raw[count, 0] = coords[k, 0] - runs.starts[0]
-            scratch.raw[count, 1] = coords[k, 1] + runs.rows[0]
+        for k in range(outlines.ring_offsets[ring], outlines.ring_offsets[ring + 1]):
+            scratch.raw[count, 0] = outlines.coords[k, 0] - runs.starts[0]
+            scratch.raw[count, 1] = outlines.coords[k, 1] + runs.rows[0]
             count += 1
         is_hole = ring > first_ring
         if is_hole and abs(ring_area(scratch.raw[begin:count])) < limits.min_hole_area:
@@ -214,7 +235,7 @@ def _load(
     return rings
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@borrowing_njit()
 def _finish_one(raw_rings: int, runs: _Runs, limits: Limits, scratch: _Scratch) -> tuple[int, int]:
     """Form and number of rings of the outcome, which is left in the lattice."""
     if limits.tolerance <= 0.0 or not _is_small(raw_rings, scratch):
@@ -243,7 +264,7 @@ def _finish_one(raw_rings: int, runs: _Runs, limits: Limits, scratch: _Scratch) 
     return RAW, _put_raw(raw_rings, scratch)
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@borrowing_njit()
 def _simplify_and_measure(
     raw_rings: int, tolerance: float, is_finer: bool, runs: _Runs, scratch: _Scratch
 ) -> _Verdict:
@@ -258,14 +279,14 @@ def _simplify_and_measure(
     return _measure(_put_simplified(raw_rings, True, scratch), runs, scratch)
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@borrowing_njit()
 def _next_factor(iou: float, min_iou: float) -> float:
     """By how much to shrink the tolerance: as much as the difference has to, within bounds."""
     wanted = (1.0 - min_iou) / max(1.0 - iou, 1e-6)
     return min(max(wanted, _MIN_FACTOR), _MAX_FACTOR)
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@borrowing_njit()
 def _num_rings(raw_rings: int, scratch: _Scratch) -> int:
     """The number of rings that simplifying has left."""
     rings, begin = 0, 0
@@ -275,7 +296,7 @@ def _num_rings(raw_rings: int, scratch: _Scratch) -> int:
     return rings
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@borrowing_njit()
 def _accept_simplified(raw_rings: int, least_iou: float, runs: _Runs, scratch: _Scratch) -> int:
     """The number of rings of a valid simplified outline, left in the lattice; 0 if there is none.
 
@@ -290,7 +311,7 @@ def _accept_simplified(raw_rings: int, least_iou: float, runs: _Runs, scratch: _
     return rings if is_close and _is_valid(rings, scratch) else 0
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@borrowing_njit()
 def _is_staircase(simplified: _Verdict, limits: Limits) -> bool:
     """Whether an outline is as close to the pixels as straight lines get.
 
@@ -301,17 +322,18 @@ def _is_staircase(simplified: _Verdict, limits: Limits) -> bool:
     return is_near and simplified.iou >= limits.square_min_iou
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@borrowing_njit()
 def _put_raw(raw_rings: int, scratch: _Scratch) -> int:
     """Put the traced outline into the lattice; its number of rings."""
     for k in range(scratch.raw_ends[raw_rings - 1]):
         scratch.lattice[k, 0] = np.int64(scratch.raw[k, 0] * _LATTICE)
         scratch.lattice[k, 1] = np.int64(scratch.raw[k, 1] * _LATTICE)
-    scratch.lattice_ends[:raw_rings] = scratch.raw_ends[:raw_rings]
+    for ring in range(raw_rings):
+        scratch.lattice_ends[ring] = scratch.raw_ends[ring]
     return raw_rings
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@borrowing_njit()
 def _square(
     raw_rings: int, simplified: _Verdict, runs: _Runs, limits: Limits, scratch: _Scratch
 ) -> tuple[int, int]:
@@ -328,7 +350,7 @@ def _square(
     return SQUARED, _try_squared(raw_rings, angle, runs, most, limits, scratch)
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@borrowing_njit()
 def _is_small(raw_rings: int, scratch: _Scratch) -> bool:
     """Whether the outline's lattice coordinates leave room for the validity test."""
     for k in range(scratch.raw_ends[0]):
@@ -337,7 +359,7 @@ def _is_small(raw_rings: int, scratch: _Scratch) -> bool:
     return raw_rings > 0
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@borrowing_njit()
 def _simplify(raw_rings: int, tolerance: float, scratch: _Scratch) -> None:
     """Simplify all rings; a hole that collapses keeps no vertex at all.
 
@@ -354,11 +376,12 @@ def _simplify(raw_rings: int, tolerance: float, scratch: _Scratch) -> None:
         begin = end
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@borrowing_njit()
 def _refine(raw_rings: int, tolerance: float, scratch: _Scratch) -> None:
     """As `_simplify`, from the vertices kept at a larger tolerance."""
     before = scratch.kept_ends[raw_rings - 1]
-    scratch.coarse[:before] = scratch.kept[:before]
+    for k in range(before):
+        scratch.coarse[k] = scratch.kept[k]
     begin, count, coarse_begin = 0, 0, 0
     for ring in range(raw_rings):
         end, coarse_end = scratch.raw_ends[ring], scratch.kept_ends[ring]
@@ -374,7 +397,7 @@ def _refine(raw_rings: int, tolerance: float, scratch: _Scratch) -> None:
         begin, coarse_begin = end, coarse_end
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@borrowing_njit()
 def _try_rectangle(
     shell: Float64Array,
     kept: Int64Array,
@@ -395,7 +418,7 @@ def _try_rectangle(
     return is_close and _is_valid(1, scratch)
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@borrowing_njit()
 def _try_squared(
     raw_rings: int, angle: float, runs: _Runs, most: float, limits: Limits, scratch: _Scratch
 ) -> int:
@@ -428,7 +451,7 @@ def _try_squared(
     return rings if is_close and _is_valid(rings, scratch) else 0
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@borrowing_njit()
 def _put_simplified(raw_rings: int, is_refitted: bool, scratch: _Scratch) -> int:
     """Put the simplified outline into the lattice; its number of rings.
 
@@ -445,7 +468,7 @@ def _put_simplified(raw_rings: int, is_refitted: bool, scratch: _Scratch) -> int
                 refit_ring(points, scratch.sums[begin:end], kept, num, scratch.sides, corners)
             else:
                 for k in range(num):
-                    corners[k] = points[kept[k]]
+                    corners[k, 0], corners[k, 1] = points[kept[k], 0], points[kept[k], 1]
             count = _put_ring(corners, count, scratch.lattice)
             scratch.lattice_ends[rings] = count
             rings += 1
@@ -453,7 +476,7 @@ def _put_simplified(raw_rings: int, is_refitted: bool, scratch: _Scratch) -> int
     return rings
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@borrowing_njit()
 def _put_ring(corners: Float64Array, count: int, lattice: Int64Array) -> int:
     """Append an open ring, rounded to the lattice and closed; the new number of points."""
     first = count
@@ -461,11 +484,11 @@ def _put_ring(corners: Float64Array, count: int, lattice: Int64Array) -> int:
         lattice[count, 0] = np.int64(np.round(corners[k, 0] * _LATTICE))
         lattice[count, 1] = np.int64(np.round(corners[k, 1] * _LATTICE))
         count += 1
-    lattice[count] = lattice[first]
+    lattice[count, 0], lattice[count, 1] = lattice[first, 0], lattice[first, 1]
     return count + 1
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@borrowing_njit()
 def _is_valid(rings: int, scratch: _Scratch) -> bool:
     """Whether the candidate in the lattice is strictly valid."""
     for k in range(scratch.lattice_ends[rings - 1]):
@@ -473,10 +496,10 @@ def _is_valid(rings: int, scratch: _Scratch) -> bool:
             value = scratch.lattice[k, axis]
             if value > MAX_COORDINATE or value < -MAX_COORDINATE:
                 return False
-    return is_strictly_valid(scratch.lattice, scratch.lattice_ends, rings)
+    return is_strictly_valid(scratch.lattice, scratch.lattice_ends, rings, scratch.keys)
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@borrowing_njit()
 def _measure(rings: int, runs: _Runs, scratch: _Scratch) -> _Verdict:
     """How well the candidate in the lattice explains the pixels; exact if it is valid."""
     area, overlap, length, begin = 0.0, 0.0, 0.0, 0

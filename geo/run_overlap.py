@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from geo.instances import Instances
+from geo.kernels import borrowing_njit
 from geo.polygons import Float64Array, PolygonArray
 
 Int32Array = npt.NDArray[np.int32]
@@ -78,7 +79,7 @@ def _iou_of_all(
     return iou
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@borrowing_njit()
 def index_rows(rows: Int32Array, row_first: Int64Array) -> None:
     """Fill the position of each row's first run, for rows counted from the first run's row.
 
@@ -96,7 +97,7 @@ def index_rows(rows: Int32Array, row_first: Int64Array) -> None:
     row_first[next_row] = len(rows)
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@borrowing_njit()
 def ring_area(points: Float64Array) -> float:
     """Signed area of a closed ring (n, 2): positive when counter-clockwise with y up."""
     twice = 0.0
@@ -105,7 +106,7 @@ def ring_area(points: Float64Array) -> float:
     return 0.5 * twice
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@borrowing_njit()
 def ring_length(points: Float64Array) -> float:
     """Length of a closed ring (n, 2)."""
     total = 0.0
@@ -115,7 +116,7 @@ def ring_length(points: Float64Array) -> float:
     return total
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@borrowing_njit()
 def ring_overlap(
     points: Float64Array,
     starts: Int32Array,
@@ -155,7 +156,7 @@ def ring_overlap(
     return total
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@borrowing_njit()
 def _mean_clamped(a: float, b: float, width: float) -> float:
     """Mean of min(max(x, 0), width) while x goes evenly from a to b."""
     if a > b:

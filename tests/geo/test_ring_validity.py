@@ -13,7 +13,8 @@ from geo.ring_validity import MAX_COORDINATE, is_strictly_valid
 def verdict(*rings: list[tuple[int, int]]) -> bool:
     closed = [np.array([*ring, ring[0]], np.int64) for ring in rings]
     ends = np.cumsum([len(ring) for ring in closed])
-    return bool(is_strictly_valid(np.concatenate(closed), ends, len(rings)))
+    keys = np.empty(ends[-1], np.int64)
+    return bool(is_strictly_valid(np.concatenate(closed), ends, len(rings), keys))
 
 
 def mirrored(ring: list[tuple[int, int]]) -> list[tuple[int, int]]:
