@@ -19,7 +19,6 @@ import numpy.typing as npt
 from geo.kernels import borrowing_njit
 from geo.polygons import Float64Array
 
-Int32Array = npt.NDArray[np.int32]
 Int64Array = npt.NDArray[np.int64]
 
 ALONG, ACROSS, FREE = 0, 1, 2
@@ -138,8 +137,9 @@ def _scatter(
         size = abs(dx) + abs(dy)
         first, last = max(low - walked, 0.0), min(high - walked, size)
         if last > first:
-            inverse = 1.0 / size
-            dx, dy, part, middle = dx * inverse, dy * inverse, last - first, 0.5 * (first + last)
+            # Whole pixels along one axis: what is left of them is the direction.
+            dx, dy = min(max(dx, -1.0), 1.0), min(max(dy, -1.0), 1.0)
+            part, middle = last - first, 0.5 * (first + last)
             x, y = ring[k, 0] - ox + middle * dx, ring[k, 1] - oy + middle * dy
             spread = part * part * part * (1.0 / 12.0)
             length += part
@@ -161,9 +161,9 @@ def _scatter(
 
 @borrowing_njit()
 def fit_rectangle(
-    rows: Int32Array,
-    starts: Int32Array,
-    ends: Int32Array,
+    tops: Float64Array,
+    lefts: Float64Array,
+    rights: Float64Array,
     angle: float,
     corners: Float64Array,
 ) -> None:
@@ -173,14 +173,15 @@ def fit_rectangle(
     alike to the area. Unlike a bounding box this does not grow with ragged edges.
 
     Args:
-        rows: row of each run of the instance.
-        starts: first column of each run.
-        ends: column after the last one.
+        tops: upper edge of each run of the instance, y down, relative to the upper left corner of
+            the first run's first pixel.
+        lefts: where each run begins, likewise.
+        rights: where it ends.
         angle: direction of one side, in radians, y up.
         corners: filled in place: closed ring, counter-clockwise, shape (5, 2), relative to the
             upper left corner of the first run's first pixel.
     """
-    area, mean_x, mean_y, var_xx, var_xy, var_yy = _run_moments(rows, starts, ends)
+    area, mean_x, mean_y, var_xx, var_xy, var_yy = _run_moments(tops, lefts, rights)
     cos, sin = np.cos(angle), np.sin(angle)
     var_u = var_xx * cos * cos + 2.0 * var_xy * cos * sin + var_yy * sin * sin
     var_v = var_xx * sin * sin - 2.0 * var_xy * cos * sin + var_yy * cos * cos
@@ -196,14 +197,13 @@ def fit_rectangle(
 
 @borrowing_njit()
 def _run_moments(
-    rows: Int32Array, starts: Int32Array, ends: Int32Array
+    tops: Float64Array, lefts: Float64Array, rights: Float64Array
 ) -> tuple[float, float, float, float, float, float]:
     """Area, mean (x, y) and variances (xx, xy, yy) of the pixels as areas, y up."""
     area, sum_x, sum_y, sum_xx, sum_xy, sum_yy = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-    for k in range(len(rows)):
-        width = float(ends[k] - starts[k])
-        x = float(starts[k] - starts[0]) + 0.5 * width
-        y = -(float(rows[k] - rows[0]) + 0.5)
+    for k in range(len(tops)):
+        width = rights[k] - lefts[k]
+        x, y = lefts[k] + 0.5 * width, -(tops[k] + 0.5)
         area += width
         sum_x += width * x
         sum_y += width * y

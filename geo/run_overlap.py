@@ -6,6 +6,8 @@ it spans, so that a polygon of a few edges costs about as many steps as it has p
 rasterisers count coverage in the same way. Holes count by themselves, since they run clockwise.
 """
 
+from typing import NamedTuple
+
 import numba
 import numpy as np
 import numpy.typing as npt
@@ -63,38 +65,71 @@ def _iou_of_all(
             continue
         rows, starts, ends = run_row[begin:end], run_start[begin:end], run_end[begin:end]
         origin_row, origin_col = np.int64(rows[0]), np.int64(starts[0])
-        row_first = np.empty(rows[-1] - origin_row + 2, np.int64)
-        index_rows(rows, row_first)
-        num_pixels = 0
-        for k in range(len(rows)):
-            num_pixels += ends[k] - starts[k]
+        runs = make_local_runs(len(rows), rows[-1] - origin_row + 1)
+        num_rows, num_pixels = load_runs(rows, starts, ends, runs)
         area, overlap = 0.0, 0.0
         for ring in range(polygon_offsets[i], polygon_offsets[i + 1]):
             points = coords[ring_offsets[ring] : ring_offsets[ring + 1]].copy()
             points[:, 0] -= origin_col
             points[:, 1] += origin_row
             area += ring_area(points)
-            overlap += ring_overlap(points, starts, ends, row_first, origin_col)
+            overlap += ring_overlap(points, runs, num_rows)
         iou[i] = overlap / (area + num_pixels - overlap)
     return iou
 
 
+class LocalRuns(NamedTuple):
+    """The runs of one instance as numbers to calculate with, and room for more.
+
+    Relative to the upper left corner of its first pixel, y downwards.
+
+    Attributes:
+        tops: upper edge of each run, float64.
+        lefts: where it begins, float64.
+        rights: where it ends, float64.
+        row_first: row k of the instance owns runs row_first[k]:row_first[k + 1]; int64.
+    """
+
+    tops: Float64Array
+    lefts: Float64Array
+    rights: Float64Array
+    row_first: Int64Array
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def make_local_runs(num_runs: int, num_rows: int) -> LocalRuns:
+    """Room for an instance of that many runs and rows."""
+    return LocalRuns(
+        np.empty(num_runs), np.empty(num_runs), np.empty(num_runs), np.empty(num_rows + 1, np.int64)
+    )
+
+
 @borrowing_njit()
-def index_rows(rows: Int32Array, row_first: Int64Array) -> None:
-    """Fill the position of each row's first run, for rows counted from the first run's row.
+def load_runs(
+    rows: Int32Array, starts: Int32Array, ends: Int32Array, runs: LocalRuns
+) -> tuple[int, float]:
+    """Fill the runs of one instance.
 
     Args:
-        rows: row of each run, ascending.
-        row_first: filled in place; row k of the instance owns runs row_first[k]:row_first[k + 1].
-            Shape at least (num_rows + 1,).
+        rows: grid row of each run, ascending.
+        starts: first grid column of each run.
+        ends: grid column after the last one.
+        runs: filled in place.
+
+    Returns:
+        The number of rows and that of pixels.
     """
-    next_row = 0
+    next_row, num_pixels = 0, 0
     for k in range(len(rows)):
         row = np.int64(rows[k]) - np.int64(rows[0])
+        left, right = np.int64(starts[k]) - starts[0], np.int64(ends[k]) - starts[0]
+        runs.tops[k], runs.lefts[k], runs.rights[k] = row, left, right
+        num_pixels += right - left
         while next_row <= row:
-            row_first[next_row] = k
+            runs.row_first[next_row] = k
             next_row += 1
-    row_first[next_row] = len(rows)
+    runs.row_first[next_row] = len(rows)
+    return next_row, float(num_pixels)
 
 
 @borrowing_njit()
@@ -117,56 +152,40 @@ def ring_length(points: Float64Array) -> float:
 
 
 @borrowing_njit()
-def ring_overlap(
-    points: Float64Array,
-    starts: Int32Array,
-    ends: Int32Array,
-    row_first: Int64Array,
-    origin_col: int,
-) -> float:
+def ring_overlap(points: Float64Array, runs: LocalRuns, num_rows: int) -> float:
     """Signed area of a closed ring inside the runs of one instance.
 
     Args:
         points: closed ring, shape (n, 2), pixel units, y up, relative to the upper left corner of
             the instance's first pixel: y = 0 is the upper edge of its first row.
-        starts: first grid column of each run.
-        ends: grid column after the last one.
-        row_first: from `index_rows`, shape (num_rows + 1,).
-        origin_col: grid column of x = 0.
+        runs: from `load_runs`.
+        num_rows: likewise.
     """
-    num_rows = len(row_first) - 1
     total = 0.0
     for k in range(len(points) - 1):
         xa, ya, xb, yb = points[k, 0], -points[k, 1], points[k + 1, 0], -points[k + 1, 1]
-        if ya == yb:
-            continue
         low, high = min(ya, yb), max(ya, yb)
-        sign = 1.0 if ya > yb else -1.0
-        slope = (xb - xa) / (yb - ya)
-        first, last = int(np.floor(low)), int(np.ceil(high))
-        for row in range(max(first, 0), min(last, num_rows)):
-            top, bottom = max(low, float(row)), min(high, row + 1.0)
+        first, last = max(int(np.floor(low)), 0), min(int(np.ceil(high)), num_rows)
+        if first >= last or ya == yb:
+            continue
+        slope, covered = (xb - xa) / (yb - ya), 0.0
+        for run in range(runs.row_first[first], runs.row_first[last]):
+            top, bottom = max(low, runs.tops[run]), min(high, runs.tops[run] + 1.0)
             x_top, x_bottom = xa + (top - ya) * slope, xa + (bottom - ya) * slope
-            covered = 0.0
-            for run in range(row_first[row], row_first[row + 1]):
-                left = float(starts[run] - origin_col)
-                width = float(ends[run] - starts[run])
-                covered += _mean_clamped(x_top - left, x_bottom - left, width)
-            total += sign * (bottom - top) * covered
+            mean = _mean_clamped(x_top, x_bottom, runs.lefts[run], runs.rights[run])
+            covered += (bottom - top) * mean
+        total += covered if ya > yb else -covered
     return total
 
 
 @borrowing_njit()
-def _mean_clamped(a: float, b: float, width: float) -> float:
-    """Mean of min(max(x, 0), width) while x goes evenly from a to b."""
-    if a > b:
-        a, b = b, a
-    if b <= 0.0:
-        return 0.0
-    if a >= width:
-        return width
-    if a >= 0.0 and b <= width:
-        return 0.5 * (a + b)
-    inner_low, inner_high = max(a, 0.0), min(b, width)
-    inside = 0.5 * (inner_high * inner_high - inner_low * inner_low)
-    return (inside + (b - inner_high) * width) / (b - a)
+def _mean_clamped(a: float, b: float, left: float, right: float) -> float:
+    """Mean of min(max(x, left), right) - left while x goes evenly from a to b.
+
+    Without branches: where along an edge it enters or leaves a run cannot be predicted.
+    """
+    a, b = min(a, b), max(a, b)
+    inner_a, inner_b = min(max(a, left), right), min(max(b, left), right)
+    inside = 0.5 * (inner_b - inner_a) * ((inner_a - left) + (inner_b - left))
+    beyond = (right - left) * (max(b, right) - max(a, right))
+    return (inside + beyond) / (b - a) if b > a else inner_a - left
