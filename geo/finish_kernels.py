@@ -22,7 +22,12 @@ from geo.regularize import (
     square_ring,
     sum_along,
 )
-from geo.ring_validity import MAX_COORDINATE, is_strictly_valid
+from geo.ring_validity import (
+    MAX_COORDINATE,
+    ValidityRoom,
+    is_strictly_valid,
+    make_validity_room,
+)
 from geo.run_overlap import (
     LocalRuns,
     load_runs,
@@ -114,7 +119,7 @@ class _Scratch(NamedTuple):
     raw: rings relative to the first pixel, raw_ends: position after each ring; sums: of
     `sum_along`, ring by ring; kept: positions of the simplified vertices within their ring,
     kept_ends likewise; coarse: those of the attempt before; simplified and squared: candidates;
-    points: a candidate in pixels; keys: for the test of validity; runs: those of the instance.
+    points: a candidate in pixels; validity: for that test; runs: those of the instance.
     """
 
     raw: Float64Array
@@ -129,7 +134,7 @@ class _Scratch(NamedTuple):
     simplified: _Candidate
     squared: _Candidate
     points: Float64Array
-    keys: Int64Array
+    validity: ValidityRoom
     runs: LocalRuns
 
 
@@ -191,7 +196,7 @@ def _make_scratch(
         _Candidate(np.empty((points, 2), np.int64), np.empty(rings, np.int64)),
         _Candidate(np.empty((points, 2), np.int64), np.empty(rings, np.int64)),
         np.empty((points, 2)),
-        np.empty(points, np.int64),
+        make_validity_room(points),
         make_local_runs(runs, height),
     )
 
@@ -322,11 +327,11 @@ def _accept_simplified(raw_rings: int, least_iou: float, pixels: _Pixels, scratc
     staircase, if that is close enough.
     """
     rings = _num_rings(raw_rings, scratch)
-    if _is_valid(scratch.simplified, rings, scratch.keys):
+    if _is_valid(scratch.simplified, rings, scratch.validity):
         return rings
     rings = _put_simplified(raw_rings, False, scratch)
     is_close = _measure(scratch.simplified, rings, pixels, scratch.points).iou >= least_iou
-    return rings if is_close and _is_valid(scratch.simplified, rings, scratch.keys) else 0
+    return rings if is_close and _is_valid(scratch.simplified, rings, scratch.validity) else 0
 
 
 @borrowing_njit()
@@ -435,7 +440,7 @@ def _try_rectangle(
     scratch.squared.ends[0] = _put_ring(corners, 4, 0, scratch.squared.points)
     verdict = _measure(scratch.squared, 1, pixels, scratch.points)
     is_close = verdict.iou >= limits.square_min_iou and verdict.difference <= most
-    return is_close and _is_valid(scratch.squared, 1, scratch.keys)
+    return is_close and _is_valid(scratch.squared, 1, scratch.validity)
 
 
 @borrowing_njit()
@@ -468,7 +473,7 @@ def _try_squared(
         begin, kept_begin = end, kept_end
     verdict = _measure(scratch.squared, rings, pixels, scratch.points)
     is_close = verdict.iou >= limits.square_min_iou and verdict.difference <= most
-    return rings if is_close and _is_valid(scratch.squared, rings, scratch.keys) else 0
+    return rings if is_close and _is_valid(scratch.squared, rings, scratch.validity) else 0
 
 
 @borrowing_njit()
@@ -509,14 +514,14 @@ def _put_ring(corners: Float64Array, num: int, count: int, points: Int64Array) -
 
 
 @borrowing_njit()
-def _is_valid(candidate: _Candidate, rings: int, keys: Int64Array) -> bool:
+def _is_valid(candidate: _Candidate, rings: int, room: ValidityRoom) -> bool:
     """Whether a candidate is strictly valid."""
     for k in range(candidate.ends[rings - 1]):
         for axis in range(2):
             value = candidate.points[k, axis]
             if value > MAX_COORDINATE or value < -MAX_COORDINATE:
                 return False
-    return is_strictly_valid(candidate.points, candidate.ends, rings, keys)
+    return is_strictly_valid(candidate.points, candidate.ends, rings, room)
 
 
 @borrowing_njit()

@@ -17,7 +17,12 @@ import shapely
 from geo.errors import GeometryError
 from geo.kernels import borrowing_njit
 from geo.polygons import PolygonArray
-from geo.ring_validity import MAX_COORDINATE, is_strictly_valid
+from geo.ring_validity import (
+    MAX_COORDINATE,
+    ValidityRoom,
+    is_strictly_valid,
+    make_validity_room,
+)
 from geo.zone_degrees import zone_to_degrees, zone_to_rounded_degrees
 
 logger = logging.getLogger(__name__)
@@ -189,8 +194,8 @@ def _snap(
         first, last = polygon_offsets[i], polygon_offsets[i + 1]
         most_points = max(most_points, ring_offsets[last] - ring_offsets[first])
         most_rings = max(most_rings, last - first)
-    local, keys = np.empty((most_points, 2), np.int64), np.empty(most_points, np.int64)
-    ends = np.empty(most_rings, np.int64)
+    local, ends = np.empty((most_points, 2), np.int64), np.empty(most_rings, np.int64)
+    room = make_validity_room(most_points)
     for i in range(num):
         first = new_polygons[i]
         ring = _snap_rings(
@@ -203,7 +208,7 @@ def _snap(
             first,
         )
         new_polygons[i + 1] = ring
-        is_sure[i] = _is_surely_valid(points, new_rings, first, ring, local, ends, keys)
+        is_sure[i] = _is_surely_valid(points, new_rings, first, ring, local, ends, room)
     return points[: new_rings[ring]], new_rings[: ring + 1], new_polygons, is_sure
 
 
@@ -241,7 +246,7 @@ def _is_surely_valid(
     last: int,
     local: Int64Array,
     ends: Int64Array,
-    keys: Int64Array,
+    room: ValidityRoom,
 ) -> bool:
     """Whether rings first to last - 1 are one strictly valid polygon; the rest is scratch."""
     if first == last:
@@ -254,4 +259,4 @@ def _is_surely_valid(
         farthest = max(farthest, abs(x), abs(y))
     for j in range(last - first):
         ends[j] = ring_offsets[first + 1 + j] - start
-    return farthest <= MAX_COORDINATE and is_strictly_valid(local, ends, last - first, keys)
+    return farthest <= MAX_COORDINATE and is_strictly_valid(local, ends, last - first, room)

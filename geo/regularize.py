@@ -312,7 +312,17 @@ def refit_ring(
         sides: scratch, shape at least (num, SIDE_COLUMNS).
         corners: filled in place with the open ring, shape at least (num, 2).
     """
-    _measure_sides(ring, sums, kept, num, 1.0, 0.0, -1.0, 0.0, sides)
+    for k in range(num):
+        begin, end = kept[k], kept[k + 1 if k + 1 < num else 0]
+        bx, by = ring[begin, 0], ring[begin, 1]
+        ux, uy = ring[end, 0] - bx, ring[end, 1] - by
+        inverse = 1.0 / np.sqrt(ux * ux + uy * uy)
+        dx, dy = ux * inverse, uy * inverse
+        # As `_mean_offset` says, where the direction is that of the side itself.
+        area = _sum_between(sums, 1, begin, end) - by * ux - 0.5 * ux * uy
+        sides[k, _DU], sides[k, _DV] = dx, dy
+        sides[k, _OFFSET] = area * inverse + (by * dx - bx * dy)
+        sides[k, _U], sides[k, _V] = bx, by
     _place_corners(sides, num, corners)
 
 
@@ -530,19 +540,22 @@ def _mark_shortest(sides: Float64Array, count: int, corners: Float64Array, min_s
         return False
     for k in range(count):
         length = sides[k, _LENGTH]
-        is_shortest = length < min_side
-        for step in range(1, 3):
-            before, after = k - step, k + step
-            before += count if before < 0 else 0
-            after -= count if after >= count else 0
-            # Among equals the first one.
-            is_shortest &= length < sides[before, _LENGTH] or (
-                length == sides[before, _LENGTH] and k < before
-            )
-            is_shortest &= length < sides[after, _LENGTH] or (
-                length == sides[after, _LENGTH] and k < after
-            )
+        is_shortest = length < min_side and _is_shortest_of_five(sides, count, k)
         sides[k, _IS_MARKED] = 1.0 if is_shortest else 0.0
+    return True
+
+
+@borrowing_njit()
+def _is_shortest_of_five(sides: Float64Array, count: int, k: int) -> bool:
+    """Whether a side is shorter than two on either hand; among equals the first one is."""
+    length = sides[k, _LENGTH]
+    for step in range(-2, 3):
+        other = k + step
+        other += count if other < 0 else 0
+        other -= count if other >= count else 0
+        other_length = sides[other, _LENGTH]
+        if other_length < length or (other_length == length and other < k):
+            return False
     return True
 
 

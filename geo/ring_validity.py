@@ -5,11 +5,15 @@ that of an integer: no tolerance, no rounding, and no geometry objects to make. 
 than the OGC rule: rings may not touch each other at all, not even in a point.
 """
 
+from typing import NamedTuple
+
+import numba
 import numpy as np
 import numpy.typing as npt
 
 from geo.kernels import borrowing_njit
 
+Int32Array = npt.NDArray[np.int32]
 Int64Array = npt.NDArray[np.int64]
 
 # Gaps of the shell sort, after Ciura ("Best increments for the average case of shellsort", 2001);
@@ -17,14 +21,30 @@ Int64Array = npt.NDArray[np.int64]
 _GAPS = (1750, 701, 301, 132, 57, 23, 10, 4, 1)
 # Room for the number of an edge, below its lower end, in a key to sort by.
 _EDGE_BITS = 30
+# Up to this number of points all boxes around edges are compared with all, many at once, which
+# beats sorting; a constant, so that the comparison compiles to a few instructions.
+_FEW_POINTS = 32
 
 MAX_COORDINATE = 1 << 29
 """Coordinates beyond this could overflow the cross products (differences squared, twice)."""
 
 
+class ValidityRoom(NamedTuple):
+    """Work space of the test: keys of edges, boxes around edges."""
+
+    keys: Int64Array
+    boxes: Int32Array
+
+
+@numba.njit(cache=True, nogil=True)
+def make_validity_room(num_points: int) -> ValidityRoom:
+    """Work space for polygons of up to that many points."""
+    return ValidityRoom(np.empty(num_points, np.int64), np.empty((4, _FEW_POINTS), np.int32))
+
+
 @borrowing_njit()
 def is_strictly_valid(
-    points: Int64Array, ring_ends: Int64Array, num_rings: int, keys: Int64Array
+    points: Int64Array, ring_ends: Int64Array, num_rings: int, room: ValidityRoom
 ) -> bool:
     """Whether a polygon is simple, its holes inside, its rings apart and rightly oriented.
 
@@ -33,7 +53,7 @@ def is_strictly_valid(
             absolute values at most `MAX_COORDINATE`; the shell comes first.
         ring_ends: position after each ring's last point.
         num_rings: number of rings.
-        keys: scratch, as long as the points at least.
+        room: from `make_validity_room`.
 
     Returns:
         True if the shell runs counter-clockwise (y up), holes clockwise, no ring crosses or touches
@@ -48,7 +68,11 @@ def is_strictly_valid(
         if ring > 0 and not _is_nested(points, ring_ends, ring, begin):
             return False
         begin = end
-    return _edges_are_apart(points, ring_ends, keys)
+    if begin <= _FEW_POINTS:
+        return not _any_folds_back(points, ring_ends) and _few_edges_are_apart(
+            points, ring_ends, room.boxes
+        )
+    return _edges_are_apart(points, ring_ends, room.keys)
 
 
 @borrowing_njit()
@@ -75,6 +99,63 @@ def _is_inside(points: Int64Array, begin: int, end: int, x: int, y: int) -> bool
             if (side > 0) == (by > ay):
                 inside = not inside
     return inside
+
+
+@borrowing_njit()
+def _any_folds_back(points: Int64Array, ring_ends: Int64Array) -> bool:
+    """Whether an edge runs back over the one before it, or has no length."""
+    begin = 0
+    for ring in range(len(ring_ends)):
+        end = ring_ends[ring]
+        if _folds_back(points, end - 2, begin, begin + 1):
+            return True
+        for k in range(begin, end - 2):
+            if _folds_back(points, k, k + 1, k + 2):
+                return True
+        begin = end
+    return False
+
+
+@borrowing_njit()
+def _few_edges_are_apart(points: Int64Array, ring_ends: Int64Array, boxes: Int32Array) -> bool:
+    """Whether no two edges meet, except neighbours in their shared vertex; for few points.
+
+    Every edge's box meets its own and those of its neighbours; mostly it meets no other.
+    """
+    x_min, x_max, y_min, y_max = boxes[0], boxes[1], boxes[2], boxes[3]
+    num = ring_ends[len(ring_ends) - 1]
+    _put_extents(points, 0, ring_ends, x_min, x_max)
+    _put_extents(points, 1, ring_ends, y_min, y_max)
+    for k in range(num):
+        left, right, low, high = x_min[k], x_max[k], y_min[k], y_max[k]
+        meetings = np.int32(0)
+        for j in range(_FEW_POINTS):
+            meets = (
+                (x_min[j] <= right) & (x_max[j] >= left) & (y_min[j] <= high) & (y_max[j] >= low)
+            )
+            meetings += np.int32(meets)
+        if meetings <= 3:
+            continue
+        for j in range(k):
+            if x_min[j] <= x_max[j] and _edges_meet(points, ring_ends, j, k):
+                return False
+    return True
+
+
+@borrowing_njit()
+def _put_extents(
+    points: Int64Array, axis: int, ring_ends: Int64Array, least: Int32Array, most: Int32Array
+) -> None:
+    """Fill the extent of every edge along an axis; empty where no edge starts."""
+    begin = 0
+    for ring in range(len(ring_ends)):
+        for k in range(begin, ring_ends[ring] - 1):
+            least[k] = min(points[k, axis], points[k + 1, axis])
+            most[k] = max(points[k, axis], points[k + 1, axis])
+        begin = ring_ends[ring]
+        least[begin - 1], most[begin - 1] = 2 * MAX_COORDINATE, -2 * MAX_COORDINATE
+    for k in range(begin, _FEW_POINTS):
+        least[k], most[k] = 2 * MAX_COORDINATE, -2 * MAX_COORDINATE
 
 
 @borrowing_njit()

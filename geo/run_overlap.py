@@ -19,6 +19,9 @@ from geo.polygons import Float64Array, PolygonArray
 Int32Array = npt.NDArray[np.int32]
 Int64Array = npt.NDArray[np.int64]
 
+# Columns per row below which an edge counts as steep.
+_STEEP = 2.0**-7
+
 
 def iou_with_runs(polygons: PolygonArray, instances: Instances) -> Float64Array:
     """IoU of each polygon with the pixels of its instance.
@@ -168,24 +171,65 @@ def ring_overlap(points: Float64Array, runs: LocalRuns, num_rows: int) -> float:
         first, last = max(int(np.floor(low)), 0), min(int(np.ceil(high)), num_rows)
         if first >= last or ya == yb:
             continue
-        slope, covered = (xb - xa) / (yb - ya), 0.0
-        for run in range(runs.row_first[first], runs.row_first[last]):
-            top, bottom = max(low, runs.tops[run]), min(high, runs.tops[run] + 1.0)
-            x_top, x_bottom = xa + (top - ya) * slope, xa + (bottom - ya) * slope
-            mean = _mean_clamped(x_top, x_bottom, runs.lefts[run], runs.rights[run])
-            covered += (bottom - top) * mean
+        begin, end, slope = runs.row_first[first], runs.row_first[last], (xb - xa) / (yb - ya)
+        tops, lefts, rights = runs.tops[begin:end], runs.lefts[begin:end], runs.rights[begin:end]
+        if abs(slope) < _STEEP:
+            covered = _overlap_of_steep(xa - ya * slope, slope, low, high, tops, lefts, rights)
+        else:
+            covered = _overlap_of_edge(xa - ya * slope, slope, low, high, tops, lefts, rights)
         total += covered if ya > yb else -covered
     return total
 
 
 @borrowing_njit()
-def _mean_clamped(a: float, b: float, left: float, right: float) -> float:
-    """Mean of min(max(x, left), right) - left while x goes evenly from a to b.
+def _overlap_of_edge(
+    x: float,
+    slope: float,
+    low: float,
+    high: float,
+    tops: Float64Array,
+    lefts: Float64Array,
+    rights: Float64Array,
+) -> float:
+    """Area of the runs left of the line x + slope y between two y, which all the runs meet.
 
-    Without branches: where along an edge it enters or leaves a run cannot be predicted.
+    As integrals over x instead of y. Without branches: where a line enters or leaves a run cannot
+    be predicted.
     """
-    a, b = min(a, b), max(a, b)
-    inner_a, inner_b = min(max(a, left), right), min(max(b, left), right)
-    inside = 0.5 * (inner_b - inner_a) * ((inner_a - left) + (inner_b - left))
-    beyond = (right - left) * (max(b, right) - max(a, right))
-    return (inside + beyond) / (b - a) if b > a else inner_a - left
+    total = 0.0
+    for k in range(len(tops)):
+        top, bottom = max(low, tops[k]), min(high, tops[k] + 1.0)
+        x_top, x_bottom = x + top * slope - lefts[k], x + bottom * slope - lefts[k]
+        width = rights[k] - lefts[k]
+        # The integral from 0 to x of min(max(x, 0), width).
+        at_top, at_bottom = min(max(x_top, 0.0), width), min(max(x_bottom, 0.0), width)
+        total += at_bottom * (x_bottom - 0.5 * at_bottom) - at_top * (x_top - 0.5 * at_top)
+    return total / slope
+
+
+@borrowing_njit()
+def _overlap_of_steep(
+    x: float,
+    slope: float,
+    low: float,
+    high: float,
+    tops: Float64Array,
+    lefts: Float64Array,
+    rights: Float64Array,
+) -> float:
+    """As `_overlap_of_edge`, for lines so near the vertical that there is little to divide by."""
+    total = 0.0
+    for k in range(len(tops)):
+        top, bottom = max(low, tops[k]), min(high, tops[k] + 1.0)
+        a, b = x + top * slope - lefts[k], x + bottom * slope - lefts[k]
+        total += (bottom - top) * _mean_clamped(min(a, b), max(a, b), rights[k] - lefts[k])
+    return total
+
+
+@borrowing_njit()
+def _mean_clamped(a: float, b: float, width: float) -> float:
+    """Mean of min(max(x, 0), width) while x goes evenly from a up to b."""
+    inner_a, inner_b = min(max(a, 0.0), width), min(max(b, 0.0), width)
+    inside = 0.5 * (inner_b - inner_a) * (inner_a + inner_b)
+    beyond = width * (max(b, width) - max(a, width))
+    return (inside + beyond) / (b - a) if b > a else inner_a

@@ -7,14 +7,14 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geo.ring_validity import MAX_COORDINATE, is_strictly_valid
+from geo.ring_validity import MAX_COORDINATE, is_strictly_valid, make_validity_room
 
 
 def verdict(*rings: list[tuple[int, int]]) -> bool:
     closed = [np.array([*ring, ring[0]], np.int64) for ring in rings]
     ends = np.cumsum([len(ring) for ring in closed])
-    keys = np.empty(ends[-1], np.int64)
-    return bool(is_strictly_valid(np.concatenate(closed), ends, len(rings), keys))
+    room = make_validity_room(ends[-1])
+    return bool(is_strictly_valid(np.concatenate(closed), ends, len(rings), room))
 
 
 def mirrored(ring: list[tuple[int, int]]) -> list[tuple[int, int]]:
