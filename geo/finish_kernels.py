@@ -11,7 +11,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from geo.kernels import borrowing_njit
+from geo.kernels import borrowing_njit, inlined_njit
 from geo.polygons import Float64Array
 from geo.regularize import (
     SIDE_COLUMNS,
@@ -234,7 +234,7 @@ def _finish_each(
         finished.polygon_offsets[i + 1] = num_rings
 
 
-@borrowing_njit()
+@inlined_njit()
 def _load(
     outlines: _Ragged, i: int, x: float, y: float, min_hole_area: float, scratch: _Scratch
 ) -> int:
@@ -257,7 +257,7 @@ def _load(
     return rings
 
 
-@borrowing_njit()
+@inlined_njit()
 def _finish_one(
     raw_rings: int, pixels: _Pixels, limits: Limits, scratch: _Scratch
 ) -> tuple[int, int]:
@@ -286,7 +286,7 @@ def _finish_one(
     return RAW, _put_raw(raw_rings, scratch)
 
 
-@borrowing_njit()
+@inlined_njit()
 def _simplify_and_measure(
     raw_rings: int, tolerance: float, is_finer: bool, pixels: _Pixels, scratch: _Scratch
 ) -> _Verdict:
@@ -319,7 +319,7 @@ def _num_rings(raw_rings: int, scratch: _Scratch) -> int:
     return rings
 
 
-@borrowing_njit()
+@inlined_njit()
 def _accept_simplified(raw_rings: int, least_iou: float, pixels: _Pixels, scratch: _Scratch) -> int:
     """The number of rings of a valid simplified outline, left in the lattice; 0 if there is none.
 
@@ -357,7 +357,7 @@ def _put_raw(raw_rings: int, scratch: _Scratch) -> int:
     return raw_rings
 
 
-@borrowing_njit()
+@inlined_njit()
 def _square(
     raw_rings: int, simplified: _Verdict, pixels: _Pixels, limits: Limits, scratch: _Scratch
 ) -> tuple[int, int]:
@@ -383,7 +383,7 @@ def _is_small(raw_rings: int, scratch: _Scratch) -> bool:
     return raw_rings > 0
 
 
-@borrowing_njit()
+@inlined_njit()
 def _simplify(raw_rings: int, tolerance: float, scratch: _Scratch) -> None:
     """Simplify all rings; a hole that collapses keeps no vertex at all.
 
@@ -421,7 +421,7 @@ def _refine(raw_rings: int, tolerance: float, scratch: _Scratch) -> None:
         begin, coarse_begin = end, coarse_end
 
 
-@borrowing_njit()
+@inlined_njit()
 def _try_rectangle(
     shell: Float64Array,
     kept: Int64Array,
@@ -443,7 +443,7 @@ def _try_rectangle(
     return is_close and _is_valid(scratch.squared, 1, scratch.validity)
 
 
-@borrowing_njit()
+@inlined_njit()
 def _try_squared(
     raw_rings: int, angle: float, pixels: _Pixels, most: float, limits: Limits, scratch: _Scratch
 ) -> int:
@@ -476,7 +476,7 @@ def _try_squared(
     return rings if is_close and _is_valid(scratch.squared, rings, scratch.validity) else 0
 
 
-@borrowing_njit()
+@inlined_njit()
 def _put_simplified(raw_rings: int, is_refitted: bool, scratch: _Scratch) -> int:
     """Put the simplified outline into the lattice; its number of rings.
 
@@ -524,7 +524,7 @@ def _is_valid(candidate: _Candidate, rings: int, room: ValidityRoom) -> bool:
     return is_strictly_valid(candidate.points, candidate.ends, rings, room)
 
 
-@borrowing_njit()
+@inlined_njit()
 def _measure(candidate: _Candidate, rings: int, pixels: _Pixels, room: Float64Array) -> _Verdict:
     """How well a candidate explains the pixels; exact if it is valid."""
     area, overlap, length, begin = 0.0, 0.0, 0.0, 0

@@ -14,3 +14,7 @@ counted. Counting them costs an atomic operation per array and call; where a ker
 arrays on to the next, as those that finish outlines do, that took a third of the time. An
 allocation in such a kernel does not compile.
 """
+
+inlined_njit = functools.partial(borrowing_njit, forceinline=True)
+"""As `borrowing_njit`, for kernels that are put into their caller. Otherwise every call copies the
+tuples of arrays that it hands on, seven words an array, in and out of memory."""

@@ -114,7 +114,7 @@ def _simplify_span(
         low, high = stack[depth, 0], stack[depth, 1]
         split = _farthest_from_segment(ring, low, high, limit)
         if split < 0:
-            kept[count] = low % num
+            kept[count] = low if low < num else low - num
             count += 1
             continue
         stack[depth, 0], stack[depth, 1] = split, high
@@ -127,7 +127,8 @@ def _simplify_span(
 def _farthest_from_segment(ring: Float64Array, low: int, high: int, limit: float) -> int:
     """Vertex between two vertices that is farthest from their segment; -1 if within the limit."""
     num = len(ring) - 1
-    begin, end = low % num, high % num
+    # At most one lap beyond the end: no division.
+    begin, end = low if low < num else low - num, high if high < num else high - num
     ax, ay = ring[begin, 0], ring[begin, 1]
     dx, dy = ring[end, 0] - ax, ring[end, 1] - ay
     length2 = dx * dx + dy * dy
