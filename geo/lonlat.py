@@ -15,7 +15,7 @@ import numpy.typing as npt
 import shapely
 
 from geo.errors import GeometryError
-from geo.kernels import borrowing_njit
+from geo.kernels import inlined_njit
 from geo.polygons import PolygonArray
 from geo.ring_validity import (
     MAX_COORDINATE,
@@ -212,7 +212,7 @@ def _snap(
     return points[: new_rings[ring]], new_rings[: ring + 1], new_polygons, is_sure
 
 
-@borrowing_njit()
+@inlined_njit()
 def _snap_rings(
     coords: Float64Array,
     ring_offsets: Int64Array,
@@ -238,7 +238,7 @@ def _snap_rings(
     return ring
 
 
-@borrowing_njit()
+@inlined_njit()
 def _is_surely_valid(
     points: Int64Array,
     ring_offsets: Int64Array,
