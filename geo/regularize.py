@@ -137,9 +137,8 @@ def _scatter(
         size = abs(dx) + abs(dy)
         first, last = max(low - walked, 0.0), min(high - walked, size)
         if last > first:
-            # Whole pixels along one axis: what is left of them is the direction.
-            dx, dy = min(max(dx, -1.0), 1.0), min(max(dy, -1.0), 1.0)
-            part, middle = last - first, 0.5 * (first + last)
+            inverse = 1.0 / size
+            dx, dy, part, middle = dx * inverse, dy * inverse, last - first, 0.5 * (first + last)
             x, y = ring[k, 0] - ox + middle * dx, ring[k, 1] - oy + middle * dy
             spread = part * part * part * (1.0 / 12.0)
             length += part

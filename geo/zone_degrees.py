@@ -40,7 +40,9 @@ def zone_to_degrees(coords_m: Float64Array, zone: int) -> Float64Array:
         Degrees, float64, shape (n, 2); not finite where the CRS cannot express the point.
     """
     lon, lat = zone_to_lonlat(zone).transform(coords_m[:, 0], coords_m[:, 1])
-    return np.stack([unwrap_longitude(lon, WorldGrid(zone, 1000).central_meridian_deg), lat], 1)
+    with np.errstate(invalid="ignore"):  # infinite ones become not a number
+        lon = unwrap_longitude(lon, WorldGrid(zone, 1000).central_meridian_deg)
+    return np.stack([lon, lat], axis=1)
 
 
 def zone_to_rounded_degrees(coords_m: Float64Array, zone: int, step_deg: float) -> Float64Array:
@@ -76,11 +78,13 @@ def _fit(centre: Float64Array, half: Float64Array, zone: int) -> Float64Array | 
     """Coefficients [axis, power of x, power of y] about the centre, or None if they misfit."""
     nodes, checks, solve, predict = _design()
     values = zone_to_degrees(np.concatenate([nodes, checks]) * half + centre, zone)
+    if not np.isfinite(values).all():
+        return None
     at_nodes, at_checks = values[: len(nodes)], values[len(nodes) :]
     middle = at_nodes.mean(axis=0)  # kept apart, so that no digits are lost
     coefficients = solve @ (at_nodes - middle)
     misfit = np.abs(predict @ coefficients + middle - at_checks).max()
-    if not misfit <= _MAX_MISFIT_DEG:  # not a number where a node has no degrees
+    if misfit > _MAX_MISFIT_DEG:
         return None
     fit = np.zeros((2, _DEGREE + 1, _DEGREE + 1))
     for k, (i, j) in enumerate(_powers()):
