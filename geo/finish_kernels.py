@@ -1,8 +1,8 @@
 """The kernels that finish one outline after the other: candidates, guard, verdict.
 
-Every candidate outline is put into the "lattice", a buffer of integer coordinates relative to the
-building's first pixel; there it is tested for validity, exactly, and measured against the pixels.
-The one that is accepted last stays there and is the outcome.
+Every candidate outline is put on the "lattice": integer coordinates relative to the building's
+first pixel. There it is tested for validity, exactly, and measured against the pixels. There is
+room for one simplified and one squared candidate, and the outcome is what was left in either.
 """
 
 from typing import NamedTuple
@@ -261,7 +261,7 @@ def _load(
 def _finish_one(
     raw_rings: int, pixels: _Pixels, limits: Limits, scratch: _Scratch
 ) -> tuple[int, int]:
-    """Form and number of rings of the outcome, which is left in the lattice."""
+    """Form and number of rings of the outcome: the squared or the simplified candidate."""
     if limits.tolerance <= 0.0 or not _is_small(raw_rings, scratch):
         return RAW, _put_raw(raw_rings, scratch)
     tolerance, loose_tolerance = limits.tolerance, 0.0
@@ -321,9 +321,9 @@ def _num_rings(raw_rings: int, scratch: _Scratch) -> int:
 
 @inlined_njit()
 def _accept_simplified(raw_rings: int, least_iou: float, pixels: _Pixels, scratch: _Scratch) -> int:
-    """The number of rings of a valid simplified outline, left in the lattice; 0 if there is none.
+    """The number of rings of a valid simplified candidate; 0 if there is none.
 
-    The refitted one, in the lattice already, if it is valid; else the one with its vertices on the
+    The refitted one, which is there already, if it is valid; else the one with its vertices on the
     staircase, if that is close enough.
     """
     rings = _num_rings(raw_rings, scratch)
@@ -347,7 +347,7 @@ def _is_staircase(simplified: _Verdict, limits: Limits) -> bool:
 
 @borrowing_njit()
 def _put_raw(raw_rings: int, scratch: _Scratch) -> int:
-    """Put the traced outline into the lattice; its number of rings."""
+    """Make the traced outline the simplified candidate; its number of rings."""
     candidate = scratch.simplified
     for k in range(scratch.raw_ends[raw_rings - 1]):
         candidate.points[k, 0] = np.int64(scratch.raw[k, 0] * _LATTICE)
@@ -431,7 +431,7 @@ def _try_rectangle(
     limits: Limits,
     scratch: _Scratch,
 ) -> bool:
-    """Put the rectangle of the pixels into the lattice; whether it explains them."""
+    """Make the rectangle of the pixels the squared candidate; whether it explains them."""
     corners = scratch.corners[:5]
     num, runs = pixels.num_runs, pixels.runs
     fit_rectangle(runs.tops[:num], runs.lefts[:num], runs.rights[:num], angle, corners)
@@ -447,7 +447,7 @@ def _try_rectangle(
 def _try_squared(
     raw_rings: int, angle: float, pixels: _Pixels, most: float, limits: Limits, scratch: _Scratch
 ) -> int:
-    """Put the rectilinear outline into the lattice; its number of rings, 0 if it does not fit."""
+    """Make the rectilinear outline the squared candidate; its number of rings, 0 if none fits."""
     begin, kept_begin, count, rings = 0, 0, 0, 0
     for ring in range(raw_rings):
         end, kept_end = scratch.raw_ends[ring], scratch.kept_ends[ring]
@@ -478,7 +478,7 @@ def _try_squared(
 
 @inlined_njit()
 def _put_simplified(raw_rings: int, is_refitted: bool, scratch: _Scratch) -> int:
-    """Put the simplified outline into the lattice; its number of rings.
+    """Fill the simplified candidate; its number of rings.
 
     Its vertices lie on the corners of the staircase; refitted, its sides cut as much as they add.
     """

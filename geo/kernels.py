@@ -10,9 +10,8 @@ borrowing_njit = functools.partial(
 """`numba.njit` for kernels that only borrow their arrays: they allocate none and return none.
 
 Without numba's runtime (`_nrt`, which numba sets so in kernels of its own) no references are
-counted. Counting them costs an atomic operation per array and call; where a kernel hands a tuple of
-arrays on to the next, as those that finish outlines do, that took a third of the time. An
-allocation in such a kernel does not compile.
+counted, which takes an atomic operation per array and call. An allocation in such a kernel does not
+compile, but beware: one that returned an array to a kernel that does count would free it too early.
 """
 
 inlined_njit = functools.partial(borrowing_njit, forceinline=True)

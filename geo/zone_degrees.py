@@ -107,12 +107,15 @@ def _design() -> tuple[Float64Array, Float64Array, Float64Array, Float64Array]:
     num = _DEGREE + 2
     zeros = np.cos((np.arange(num) + 0.5) * np.pi / num)
     extrema = np.cos(np.arange(num + 1) * np.pi / num)
-    nodes, checks = (np.stack(np.meshgrid(x, x), axis=-1).reshape(-1, 2) for x in (zeros, extrema))
+
+    def square(values: Float64Array) -> Float64Array:
+        return np.asarray(np.stack(np.meshgrid(values, values), axis=-1).reshape(-1, 2))
 
     def terms(points: Float64Array) -> Float64Array:
         return np.stack([points[:, 0] ** i * points[:, 1] ** j for i, j in _powers()], axis=1)
 
-    return nodes, checks, np.linalg.pinv(terms(nodes)), terms(checks)
+    nodes, checks = square(zeros), square(extrema)
+    return nodes, checks, np.asarray(np.linalg.pinv(terms(nodes))), terms(checks)
 
 
 @borrowing_njit()
