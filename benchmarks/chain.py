@@ -65,6 +65,7 @@ def run_chain(probability: np.ndarray, times: dict[str, list[float]]) -> pa.Tabl
     marks.append(time.perf_counter())
     for name, begin, end in zip(times, marks, marks[1:], strict=False):
         times[name].append(1e3 * (end - begin) / BLOCKS**2)
+    times["from trace on"].append(1e3 * (marks[-1] - marks[2]) / BLOCKS**2)
     times["total"].append(1e3 * (marks[-1] - marks[0]) / BLOCKS**2)
     return table
 
@@ -91,7 +92,8 @@ def main() -> None:
         ("frayed (trace.py)", [frayed.draw_block(rng) for _ in range(4)]),
         ("rough (finish.py)", [mask.astype(np.uint8) * 200 for mask in rough_masks]),
     ):
-        names = ("components", "grow", "trace", "finish", "columns", "total", "features.shapes")
+        steps = ("components", "grow", "trace", "finish", "columns")
+        names = (*steps, "from trace on", "total", "features.shapes")
         times: dict[str, list[float]] = {name: [] for name in names}
         tile = tile_of(blocks)
         num_rows = len(run_chain(tile, {name: [] for name in names}))

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from geo.errors import GeometryError
 from geo.instances import Int32Array, Int64Array
+from geo.kernels import borrowing_njit, inlined_njit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +104,7 @@ def sum_image_counts(
     return offsets, image_index[first], np.add.reduceat(image_pixels[order], first)
 
 
-@numba.njit(cache=True, nogil=True)
+@inlined_njit()
 def find_root(parent: npt.NDArray[np.signedinteger], node: int) -> int:
     """The root of a node in a union-find forest, whose paths get shorter on the way."""
     while parent[node] != node:
@@ -112,7 +113,7 @@ def find_root(parent: npt.NDArray[np.signedinteger], node: int) -> int:
     return node
 
 
-@numba.njit(cache=True, nogil=True)
+@inlined_njit()
 def _unite(parent: Int64Array, a: int, b: int) -> None:
     # The smaller root wins, so that where nodes are runs the root is the first run in scan order.
     a, b = find_root(parent, a), find_root(parent, b)
@@ -122,7 +123,7 @@ def _unite(parent: Int64Array, a: int, b: int) -> None:
         parent[a] = b
 
 
-@numba.njit(cache=True, nogil=True)
+@borrowing_njit()
 def _join_touching(
     run_row: Int32Array,
     run_start: Int32Array,

@@ -99,6 +99,8 @@ class Instances:
         Args:
             index: positions (int) or one flag per instance (bool).
         """
+        if index.dtype == np.bool_ and index.all():
+            return self
         chosen = np.flatnonzero(index) if index.dtype == np.bool_ else np.asarray(index, np.int64)
         runs, run_offsets = ragged_take(self.run_offsets, chosen)
         images, image_offsets = ragged_take(self.image_offsets, chosen)

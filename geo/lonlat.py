@@ -5,7 +5,9 @@ and signs of areas and crossings are exact in integers. Rounding moves a point b
 latitude; where that folds or crosses an outline, it is repaired or reported, never passed on.
 """
 
+import dataclasses
 import logging
+from collections.abc import Callable
 
 import numba
 import numpy as np
@@ -13,9 +15,15 @@ import numpy.typing as npt
 import shapely
 
 from geo.errors import GeometryError
-from geo.grid import WorldGrid, unwrap_longitude, zone_to_lonlat
+from geo.kernels import inlined_njit
 from geo.polygons import PolygonArray
-from geo.ring_validity import MAX_COORDINATE, is_strictly_valid
+from geo.ring_validity import (
+    MAX_COORDINATE,
+    ValidityRoom,
+    is_strictly_valid,
+    make_validity_room,
+)
+from geo.zone_degrees import zone_to_degrees, zone_to_rounded_degrees
 
 logger = logging.getLogger(__name__)
 
@@ -46,20 +54,19 @@ def to_lonlat(polygons: PolygonArray, zone: int) -> tuple[PolygonArray, BoolArra
     Raises:
         GeometryError: if a point lies outside what the zone's CRS can express.
     """
-    lon, lat = zone_to_lonlat(zone).transform(polygons.coords[:, 0], polygons.coords[:, 1])
-    if not (np.isfinite(lon).all() and np.isfinite(lat).all()):
-        point = int(np.flatnonzero(~(np.isfinite(lon) & np.isfinite(lat)))[0])
+    degrees = zone_to_rounded_degrees(polygons.coords, zone, COORDINATE_STEP_DEG)
+    if not np.isfinite(degrees).all():
+        point = int(np.flatnonzero(~np.isfinite(degrees).all(axis=1))[0])
         raise GeometryError(
             f"point {polygons.coords[point].tolist()} lies outside EPSG:{32600 + zone}; expected "
             f"metres in UTM zone {zone}"
         )
-    central_deg = WorldGrid(zone, 1000).central_meridian_deg
-    degrees = PolygonArray(
-        coords=np.stack([unwrap_longitude(lon, central_deg), lat], axis=1),
-        ring_offsets=polygons.ring_offsets,
-        polygon_offsets=polygons.polygon_offsets,
-    )
-    return snap_polygons(degrees)
+
+    def exactly(i: int) -> PolygonArray:
+        polygon = polygons.take(np.array([i]))
+        return dataclasses.replace(polygon, coords=zone_to_degrees(polygon.coords, zone))
+
+    return _snap_polygons(dataclasses.replace(polygons, coords=degrees), exactly)
 
 
 def snap_polygons(polygons: PolygonArray) -> tuple[PolygonArray, BoolArray]:
@@ -79,8 +86,16 @@ def snap_polygons(polygons: PolygonArray) -> tuple[PolygonArray, BoolArray]:
     Raises:
         GeometryError: if a coordinate is not finite or far out of range.
     """
+    return _snap_polygons(polygons, lambda i: polygons.take(np.array([i])))
+
+
+def _snap_polygons(
+    polygons: PolygonArray, original: Callable[[int], PolygonArray]
+) -> tuple[PolygonArray, BoolArray]:
+    """As `snap_polygons`; a polygon that has to be repaired is asked for by its position."""
     coords = np.ascontiguousarray(polygons.coords)
-    if not (np.abs(coords) <= _MAX_DEGREES).all():
+    # Without temporaries; what is not a number fails both.
+    if not (coords.max(initial=0.0) <= _MAX_DEGREES and coords.min(initial=0.0) >= -_MAX_DEGREES):
         raise GeometryError("a polygon has coordinates that are no longitude and latitude")
     points, ring_offsets, polygon_offsets, is_sure = _snap(
         coords, polygons.ring_offsets, polygons.polygon_offsets
@@ -92,11 +107,11 @@ def snap_polygons(polygons: PolygonArray) -> tuple[PolygonArray, BoolArray]:
     )
     if is_sure.all():
         return snapped, is_sure
-    return _settle_doubtful(polygons, snapped, np.flatnonzero(~is_sure))
+    return _settle_doubtful(original, snapped, np.flatnonzero(~is_sure))
 
 
 def _settle_doubtful(
-    originals: PolygonArray, snapped: PolygonArray, doubtful: Int64Array
+    original: Callable[[int], PolygonArray], snapped: PolygonArray, doubtful: Int64Array
 ) -> tuple[PolygonArray, BoolArray]:
     """Ask GEOS about the polygons that are not strictly valid; keep, repair or report them."""
     is_usable = np.ones(len(snapped), np.bool_)
@@ -105,7 +120,7 @@ def _settle_doubtful(
     for i in doubtful.tolist():
         shape = _as_valid_shape(snapped, i)
         if shape is None:
-            shape = _noded(originals.take(np.array([i])).to_shapely()[0])
+            shape = _noded(original(i).to_shapely()[0])
             logger.debug("polygon %d was not valid after rounding: %s", i, shape or "nothing left")
         if shape is None:
             is_usable[i] = False
@@ -174,43 +189,74 @@ def _snap(
     new_rings = np.zeros(len(ring_offsets), np.int64)
     new_polygons = np.zeros(num + 1, np.int64)
     is_sure = np.zeros(num, np.bool_)
-    ring = 0
+    ring, most_points, most_rings = 0, 0, 0
     for i in range(num):
-        for j in range(polygon_offsets[i], polygon_offsets[i + 1]):
-            begin = new_rings[ring]
-            end = _snap_ring(coords, ring_offsets[j], ring_offsets[j + 1], points, begin)
-            # A collapsed hole vanishes; a collapsed shell stays, to be found invalid below.
-            if end - begin >= 4 or j == polygon_offsets[i]:
-                ring += 1
-                new_rings[ring] = end
+        first, last = polygon_offsets[i], polygon_offsets[i + 1]
+        most_points = max(most_points, ring_offsets[last] - ring_offsets[first])
+        most_rings = max(most_rings, last - first)
+    local, ends = np.empty((most_points, 2), np.int64), np.empty(most_rings, np.int64)
+    room = make_validity_room(most_points)
+    for i in range(num):
+        first = new_polygons[i]
+        ring = _snap_rings(
+            coords,
+            ring_offsets,
+            polygon_offsets[i],
+            polygon_offsets[i + 1],
+            points,
+            new_rings,
+            first,
+        )
         new_polygons[i + 1] = ring
-        is_sure[i] = _is_surely_valid(points, new_rings, new_polygons[i], ring)
+        is_sure[i] = _is_surely_valid(points, new_rings, first, ring, local, ends, room)
     return points[: new_rings[ring]], new_rings[: ring + 1], new_polygons, is_sure
 
 
-@numba.njit(cache=True, nogil=True)
-def _snap_ring(coords: Float64Array, start: int, end: int, points: Int64Array, at: int) -> int:
-    """Write a ring's lattice points, consecutive repeats left out; returns the end."""
-    begin = at
-    for k in range(start, end):
-        x = np.int64(np.rint(coords[k, 0] / COORDINATE_STEP_DEG))
-        y = np.int64(np.rint(coords[k, 1] / COORDINATE_STEP_DEG))
-        if at == begin or x != points[at - 1, 0] or y != points[at - 1, 1]:
-            points[at, 0], points[at, 1] = x, y
-            at += 1
-    return at
+@inlined_njit()
+def _snap_rings(
+    coords: Float64Array,
+    ring_offsets: Int64Array,
+    first: int,
+    last: int,
+    points: Int64Array,
+    new_rings: Int64Array,
+    ring: int,
+) -> int:
+    """Write one polygon's lattice points, consecutive repeats left out; the end of its rings."""
+    for j in range(first, last):
+        begin = at = new_rings[ring]
+        for k in range(ring_offsets[j], ring_offsets[j + 1]):
+            x = np.int64(np.rint(coords[k, 0] / COORDINATE_STEP_DEG))
+            y = np.int64(np.rint(coords[k, 1] / COORDINATE_STEP_DEG))
+            if at == begin or x != points[at - 1, 0] or y != points[at - 1, 1]:
+                points[at, 0], points[at, 1] = x, y
+                at += 1
+        # A collapsed hole vanishes; a collapsed shell stays, to be found invalid.
+        if at - begin >= 4 or j == first:
+            ring += 1
+            new_rings[ring] = at
+    return ring
 
 
-@numba.njit(cache=True, nogil=True)
-def _is_surely_valid(points: Int64Array, ring_offsets: Int64Array, first: int, last: int) -> bool:
-    """Whether rings first to last - 1 are one strictly valid polygon."""
+@inlined_njit()
+def _is_surely_valid(
+    points: Int64Array,
+    ring_offsets: Int64Array,
+    first: int,
+    last: int,
+    local: Int64Array,
+    ends: Int64Array,
+    room: ValidityRoom,
+) -> bool:
+    """Whether rings first to last - 1 are one strictly valid polygon; the rest is scratch."""
     if first == last:
         return False
     start, end = ring_offsets[first], ring_offsets[last]
-    local = np.empty((end - start, 2), np.int64)
+    farthest = 0
     for k in range(end - start):
-        local[k, 0] = points[start + k, 0] - points[start, 0]
-        local[k, 1] = points[start + k, 1] - points[start, 1]
-        if max(abs(local[k, 0]), abs(local[k, 1])) > MAX_COORDINATE:
-            return False
-    return is_strictly_valid(local, ring_offsets[first + 1 : last + 1] - start, last - first)
+        x, y = points[start + k, 0] - points[start, 0], points[start + k, 1] - points[start, 1]
+        local[k, 0], local[k, 1] = x, y
+        farthest = max(farthest, abs(x), abs(y))
+    for j in range(last - first):
+        ends[j] = ring_offsets[first + 1 + j] - start
+    return farthest <= MAX_COORDINATE and is_strictly_valid(local, ends, last - first, room)

@@ -6,10 +6,10 @@ at the vertex farthest from the ring's centroid and at the vertex farthest from 
 at ends of the building, so that they would be kept anyhow.
 """
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from geo.kernels import borrowing_njit
 from geo.polygons import Float64Array
 
 BoolArray = npt.NDArray[np.bool_]
@@ -34,7 +34,7 @@ def simplify_ring(ring: Float64Array, *, tolerance: float) -> Float64Array:
     return ring[np.append(kept[:num], kept[0])]
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@borrowing_njit()
 def simplify_indices(
     ring: Float64Array, tolerance: float, kept: Int64Array, stack: Int64Array
 ) -> int:
@@ -61,7 +61,7 @@ def simplify_indices(
     return count
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@borrowing_njit()
 def refine_indices(
     ring: Float64Array,
     coarse: Int64Array,
@@ -94,7 +94,7 @@ def refine_indices(
     return count
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@borrowing_njit()
 def _simplify_span(
     ring: Float64Array,
     begin: int,
@@ -114,7 +114,7 @@ def _simplify_span(
         low, high = stack[depth, 0], stack[depth, 1]
         split = _farthest_from_segment(ring, low, high, limit)
         if split < 0:
-            kept[count] = low % num
+            kept[count] = low if low < num else low - num
             count += 1
             continue
         stack[depth, 0], stack[depth, 1] = split, high
@@ -123,11 +123,12 @@ def _simplify_span(
     return count
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@borrowing_njit()
 def _farthest_from_segment(ring: Float64Array, low: int, high: int, limit: float) -> int:
     """Vertex between two vertices that is farthest from their segment; -1 if within the limit."""
     num = len(ring) - 1
-    begin, end = low % num, high % num
+    # At most one lap beyond the end: no division.
+    begin, end = low if low < num else low - num, high if high < num else high - num
     ax, ay = ring[begin, 0], ring[begin, 1]
     dx, dy = ring[end, 0] - ax, ring[end, 1] - ay
     length2 = dx * dx + dy * dy
@@ -153,7 +154,7 @@ def _farthest_from_segment(ring: Float64Array, low: int, high: int, limit: float
     return split
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@borrowing_njit()
 def _centroid(ring: Float64Array) -> tuple[float, float]:
     """Area centroid of a closed ring; exact sums for integer coordinates of any start."""
     ox, oy = ring[0, 0], ring[0, 1]
@@ -170,7 +171,7 @@ def _centroid(ring: Float64Array) -> tuple[float, float]:
     return sum_x / (3.0 * twice), sum_y / (3.0 * twice)
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@borrowing_njit()
 def _farthest_from(ring: Float64Array, x: float, y: float) -> int:
     """Vertex farthest from a point; the lower (x, y) among equals, so that the start is moot."""
     best, farthest = 0, -1.0

@@ -71,6 +71,12 @@ def _unit_vector(lon_deg: float, lat_deg: float) -> tuple[float, float, float]:
 
 
 @numba.njit(cache=True, nogil=True)
+def _atan2(y: float, x: float) -> float:
+    """`atan2`, at once where the angle is so small that it equals its tangent to the last bit."""
+    return y / x if abs(y) < 1e-9 * x else math.atan2(y, x)
+
+
+@numba.njit(cache=True, nogil=True)
 def _ring_area(coords: Float64Array, start: int, end: int) -> float:
     """Signed solid angle of a closed ring (points start to end - 1), as a fan from its start."""
     ax, ay, az = _unit_vector(coords[start, 0], coords[start, 1])
@@ -84,7 +90,7 @@ def _ring_area(coords: Float64Array, start: int, end: int) -> float:
         dots = (
             ax * bx + ay * by + az * bz + bx * cx + by * cy + bz * cz + cx * ax + cy * ay + cz * az
         )
-        total += 2.0 * math.atan2(det, 1.0 + dots)
+        total += 2.0 * _atan2(det, 1.0 + dots)
         bx, by, bz = cx, cy, cz
         ux, uy, uz = vx, vy, vz
     return total

@@ -17,6 +17,7 @@ import numpy as np
 
 from geo.errors import GeometryError
 from geo.instances import Instances, Int32Array, Int64Array
+from geo.kernels import inlined_njit
 from geo.polygons import Float64Array, PolygonArray
 
 _Traced = tuple[Float64Array, Int64Array, Int64Array, int]
@@ -84,7 +85,7 @@ def _trace_runs(
     return coords[:num_points].copy(), ring_offsets[: num_rings + 1].copy(), polygon_offsets, bad
 
 
-@numba.njit(cache=True, nogil=True)
+@inlined_njit()
 def _link_edges(row: Int32Array, edge_x: Int64Array, successor: Int64Array) -> None:
     """Find the edge that follows each edge; run k has left edge 2 k and right edge 2 k + 1."""
     num_edges = 2 * len(row)
@@ -107,7 +108,7 @@ def _link_edges(row: Int32Array, edge_x: Int64Array, successor: Int64Array) -> N
     _link_rows(edge_x, successor, upper, upper_end, upper_end, upper_end)
 
 
-@numba.njit(cache=True, nogil=True)
+@inlined_njit()
 def _link_rows(
     edge_x: Int64Array,
     successor: Int64Array,
@@ -144,7 +145,7 @@ def _link_rows(
         pending = -1
 
 
-@numba.njit(cache=True, nogil=True)
+@inlined_njit()
 def _walk_rings(
     row: Int32Array,
     edge_x: Int64Array,

@@ -11,6 +11,7 @@ import pyarrow as pa
 import shapely
 
 from geo.errors import GeometryError
+from geo.kernels import inlined_njit
 from geo.polygons import PolygonArray
 
 Int32Array = npt.NDArray[np.int32]
@@ -119,11 +120,12 @@ def _read_with_geos(column: pa.Array) -> PolygonArray:
     return PolygonArray.from_shapely(shapes)
 
 
-@numba.njit(cache=True, nogil=True)
+@inlined_njit()
 def _put(data: Uint8Array, at: int, value: int, num_bytes: int) -> int:
     """Write an integer's low bytes, lowest first; returns the position after them."""
+    place = data[at : at + num_bytes]
     for k in range(num_bytes):
-        data[at + k] = np.uint8((value >> (8 * k)) & 0xFF)
+        place[k] = np.uint8((value >> (8 * k)) & 0xFF)
     return at + num_bytes
 
 

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pyproj
 import pytest
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 from geo.errors import GeometryError
 from geo.lonlat import COORDINATE_STEP_DEG, snap_polygons, to_lonlat
 from geo.polygons import PolygonArray
+from geo.zone_degrees import zone_to_degrees
 
 STEP = COORDINATE_STEP_DEG
 
@@ -67,6 +70,20 @@ def test_longitudes_run_on_across_the_antimeridian(zone, lon):
     west, _, east, _ = check_snapped(polygons)[0].bounds
     assert west < lon < east
     assert east - west < 0.001
+
+
+def test_repair_starts_from_the_degrees_of_proj():
+    """Beside so many others that most degrees come from a fit."""
+    boxes = [shapely.box(450_000 + 9 * k, 33_000, 450_006 + 9 * k, 33_005) for k in range(200)]
+    neck = [(0, 0), (9, 0), (9, 4), (14, 4), (14, 0), (20, 0), (20, 9), (14, 9), (14, 4.0005)]
+    neck += [(9, 4.0005), (9, 9), (0, 9)]
+    metric = as_array(*boxes, shapely.Polygon(np.array(neck) + (450_100, 33_100)))
+    polygons, is_usable = to_lonlat(metric, 36)
+    degrees = zone_to_degrees(metric.coords, 36)
+    expected, _ = snap_polygons(dataclasses.replace(metric, coords=degrees))
+    assert is_usable.all()
+    assert len(polygons.coords) < len(metric.coords)  # the neck is gone, and half of its building
+    np.testing.assert_array_equal(polygons.coords, expected.coords)
 
 
 def test_points_that_fall_together_become_one():

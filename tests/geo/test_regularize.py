@@ -102,19 +102,16 @@ def test_slanting_walls_are_turned_about_their_middle() -> None:
 
 
 def test_rectangle_of_a_block_is_the_block() -> None:
-    rows = np.arange(-7, 5, dtype=np.int32)
-    starts, ends = np.full(12, 90, np.int32), np.full(12, 120, np.int32)
     corners = np.empty((5, 2))
-    fit_rectangle(rows, starts, ends, 0.0, corners)
+    fit_rectangle(np.arange(12.0), np.zeros(12), np.full(12, 30.0), 0.0, corners)
     np.testing.assert_allclose(corners, [[0, -12], [30, -12], [30, 0], [0, 0], [0, -12]], atol=1e-9)
 
 
 def test_rectangle_keeps_the_area_of_ragged_pixels() -> None:
-    rows = np.arange(20, dtype=np.int32)
-    starts = np.where(rows % 2 == 0, 0, 2).astype(np.int32)
-    ends = np.where(rows % 3 == 0, 31, 33).astype(np.int32)
+    tops = np.arange(20.0)
+    starts, ends = np.where(tops % 2 == 0, 0.0, 2.0), np.where(tops % 3 == 0, 31.0, 33.0)
     corners = np.empty((5, 2))
-    fit_rectangle(rows, starts, ends, 0.0, corners)
+    fit_rectangle(tops, starts, ends, 0.0, corners)
     width, height = corners[2] - corners[0]
     assert width * height == pytest.approx((ends - starts).sum())
     assert width < 32  # a bounding box would be 33

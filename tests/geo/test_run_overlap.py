@@ -55,6 +55,29 @@ def test_equals_geos(seed: int, row: int, col: int) -> None:
     np.testing.assert_allclose(iou_with_runs(polygons, instances), expected, rtol=0, atol=1e-7)
 
 
+@settings(deadline=None)
+@given(
+    seed=st.integers(0, 100_000),
+    lean=st.sampled_from([0.0, 1e-9, 1e-4, 0.1, 0.156, 0.157, 2.0]),
+    size=st.sampled_from([3, 20, 300]),
+)
+def test_walls_near_the_vertical(seed: int, lean: float, size: int) -> None:
+    """Leaning by less and by more than 1 column in 128 rows (0.156 in 20), edges among the runs."""
+    rng = np.random.default_rng(seed)
+    mask = np.zeros((size, size + 10), bool)
+    for row in range(size):
+        mask[row, rng.integers(0, 6) : size + rng.integers(4, 10)] = True
+    mask[:, 5 : size + 4] = True
+    instances = instances_of(mask)
+    left, right = rng.uniform(1, 5), size + rng.uniform(5, 8)
+    corners = [(left, -size), (right, -size), (right + lean, 0), (left + lean, 0)]
+    polygon = shapely.orient_polygons(shapely.Polygon(corners))
+    pixels = pixels_of(instances, 0)
+    expected = shapely.intersection(polygon, pixels).area / shapely.union(polygon, pixels).area
+    found = iou_with_runs(PolygonArray.from_shapely(np.array([polygon])), instances)[0]
+    assert found == pytest.approx(expected, rel=0, abs=1e-9)
+
+
 def test_a_shifted_square_has_a_known_overlap() -> None:
     instances = instances_of(np.ones((10, 10), bool))
     moved = PolygonArray.from_shapely(

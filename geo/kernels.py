@@ -1,0 +1,19 @@
+"""How hot kernels are compiled."""
+
+import functools
+
+import numba
+
+borrowing_njit = functools.partial(
+    numba.njit, cache=True, nogil=True, error_model="numpy", _nrt=False
+)
+"""`numba.njit` for kernels that only borrow their arrays: they allocate none and return none.
+
+Without numba's runtime (`_nrt`, which numba sets so in kernels of its own) no references are
+counted, which takes an atomic operation per array and call. An allocation in such a kernel does not
+compile, but beware: one that returned an array to a kernel that does count would free it too early.
+"""
+
+inlined_njit = functools.partial(borrowing_njit, forceinline=True)
+"""As `borrowing_njit`, for kernels that are put into their caller. Otherwise every call copies the
+tuples of arrays that it hands on, seven words an array, in and out of memory."""
