@@ -334,7 +334,9 @@ def _bounds_of(boxes: Float32Array | None) -> Bounds | None:
     if boxes is None:
         return None
     # Rows without a place, such as an image in the ledger that could not be opened.
-    boxes = boxes[:, ~np.isnan(boxes).any(axis=0)]
+    is_nowhere = np.isnan(boxes)
+    if is_nowhere.any():
+        boxes = boxes[:, ~is_nowhere.any(axis=0)]
     if boxes.shape[1] == 0:
         return None
     west, south = boxes[:2].min(axis=1).tolist()

@@ -95,7 +95,7 @@ class _ResolveDoFn(beam.DoFn):
         )
         if len(final):
             path = self._store.work_path(self._spec.run_token, "resolved", work_name(key))
-            write_table(path, final)
+            write_table(path, final, is_rewritten=True)
             cells, counts = count_cells(final["s2_cell"].to_numpy())
             yield key, list(zip(cells.tolist(), counts.tolist(), strict=True))
 
