@@ -25,7 +25,9 @@ _LEFTOVER_NAME = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{16}\.tmp", re.DOTALL)
 
 
 @contextlib.contextmanager
-def atomic_path(path: str | os.PathLike[str] | ObjectPath) -> Iterator[Path]:
+def atomic_path(
+    path: str | os.PathLike[str] | ObjectPath, *, durable: bool = True
+) -> Iterator[Path]:
     """A temporary name to write to, renamed to `path` when the block ends without an error.
 
     The temporary name starts with a dot and ends in `.tmp`, so that no pattern such as `*.parquet`
@@ -35,6 +37,8 @@ def atomic_path(path: str | os.PathLike[str] | ObjectPath) -> Iterator[Path]:
     Args:
         path: the final name; its folder must exist. An object is uploaded from a temporary folder
             of this machine.
+        durable: flush file and folder to the disk. Without it a file outlives the program, but
+            after a crash of the machine it may be there and damaged: for what is made again then.
 
     Yields:
         A name in the same folder that does not exist yet; the block has to create the file.
@@ -54,14 +58,16 @@ def atomic_path(path: str | os.PathLike[str] | ObjectPath) -> Iterator[Path]:
         yield temporary
         if not temporary.exists():
             raise FileNotFoundError(f"{final} was not written: nothing was put at {temporary}")
-        _flush(temporary, os.O_RDWR)
+        if durable:
+            _flush(temporary, os.O_RDWR)
         temporary.replace(final)
     except BaseException:
         # A failing clean-up must not hide why the writing failed.
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
-    _flush(final.parent, os.O_RDONLY)
+    if durable:
+        _flush(final.parent, os.O_RDONLY)
 
 
 @contextlib.contextmanager
@@ -74,8 +80,15 @@ def _uploaded(path: ObjectPath) -> Iterator[Path]:
         path.upload(temporary)
 
 
-def write_atomically(path: str | os.PathLike[str] | ObjectPath, data: bytes | str) -> None:
+def write_atomically(
+    path: str | os.PathLike[str] | ObjectPath, data: bytes | str, *, durable: bool = True
+) -> None:
     """Write a whole file, text as UTF-8, so that it appears at once.
+
+    Args:
+        path: the final name; its folder must exist.
+        data: the whole content.
+        durable: as in `atomic_path`.
 
     Raises:
         OSError: if it cannot be written; `path` is then unchanged.
@@ -85,7 +98,7 @@ def write_atomically(path: str | os.PathLike[str] | ObjectPath, data: bytes | st
     if isinstance(path, ObjectPath):
         path.write_bytes(whole)
         return
-    with atomic_path(path) as temporary:
+    with atomic_path(path, durable=durable) as temporary:
         temporary.write_bytes(whole)
 
 

@@ -119,12 +119,15 @@ def write_shard(
         OSError: if the file cannot be written.
     """
     config = config or WriteConfig()
-    table, s2_cells = _sorted_rows(path, batches, schema)
+    table, order, s2_cells = _rows_in_order(path, batches, schema)
     boxes = _boxes_of(table)
+    if boxes is not None:
+        boxes = boxes.take(order.to_numpy(), axis=1)
     bounds = _bounds_of(boxes)
     footer = {**(metadata or {}), "geo": json.dumps(geo_metadata(bounds, schema))}
     cuts = cut_row_groups(s2_cells, boxes, config.row_group_rows)
-    groups = (table.slice(start, end - start) for start, end in itertools.pairwise(cuts))
+    # A group at a time, so that the rows are not in memory twice.
+    groups = (table.take(order[start:end]) for start, end in itertools.pairwise(cuts))
     sha256, num_bytes = _write_file(path, groups, table.schema, footer, config)
     return ShardInfo(
         num_rows=len(table),
@@ -290,25 +293,26 @@ def geo_metadata(
     }
 
 
-def _sorted_rows(
+def _rows_in_order(
     path: str | Place, batches: Iterable[pa.RecordBatch | pa.Table], schema: pa.Schema
-) -> tuple[pa.Table, UInt64Array]:
-    """All rows in their final order with exactly the columns to write, and their S2 cells."""
+) -> tuple[pa.Table, pa.Array, UInt64Array]:
+    """All rows as they came, with exactly the columns to write; their order; S2 cells in order."""
     wanted = pa.schema([field.remove_metadata() for field in schema if field.name != SORT_COLUMN])
     tables = [pa.table(batch) for batch in batches] or [schema.empty_table()]
     try:
         table = pa.concat_tables(tables).combine_chunks()
         written = table.select(wanted.names).cast(wanted)
         keys = [name for name in (SORT_COLUMN, "id") if name in table.column_names]
+        order = pa.array(np.arange(len(table), dtype=np.uint64))
         if keys:
             order = pc.sort_indices(table, [(name, "ascending") for name in keys])
-            table, written = table.select(keys).take(order), written.take(order)
     except (ValueError, TypeError, KeyError, pa.ArrowException) as error:
         raise DatasetError(f"cannot write {path}: rows do not fit the schema: {error}") from error
-    _check_no_twins(path, table.select(keys))
+    ordered = table.select(keys).take(order)
+    _check_no_twins(path, ordered)
     if SORT_COLUMN not in keys:
-        return written, np.zeros(len(written), np.uint64)
-    return written, table[SORT_COLUMN].to_numpy().astype(np.uint64)
+        return written, order, np.zeros(len(written), np.uint64)
+    return written, order, ordered[SORT_COLUMN].to_numpy().astype(np.uint64)
 
 
 def _check_no_twins(path: str | Place, keys: pa.Table) -> None:
@@ -341,7 +345,9 @@ def _bounds_of(boxes: Float32Array | None) -> Bounds | None:
     if boxes is None:
         return None
     # Rows without a place, such as an image in the ledger that could not be opened.
-    boxes = boxes[:, ~np.isnan(boxes).any(axis=0)]
+    is_nowhere = np.isnan(boxes)
+    if is_nowhere.any():
+        boxes = boxes[:, ~is_nowhere.any(axis=0)]
     if boxes.shape[1] == 0:
         return None
     west, south = boxes[:2].min(axis=1).tolist()

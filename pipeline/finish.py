@@ -25,35 +25,24 @@ from geo.rim import contrast
 from geo.trace import trace_outlines
 from pipeline.counters import count, note_element
 from pipeline.image_shelf import ImageShelf
-from pipeline.merge import load_merged, with_job_images
-from pipeline.packing import pack_entry, unpack_entry
+from pipeline.merge import TILES_PER_BLOCK, MergedRef, load_merged, with_job_images
+from pipeline.packing import pack_entry, pack_part, unpack_entry
 from pipeline.spec import JobSpec, TileKey
 from pipeline.tile_store import TileStore, write_table
 
 STAGE = "FinishFootprints"
-TILES_PER_BLOCK = 4
-"""Tiles per side of a block, which one worker finishes at once."""
 
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class FinishSources:
-    """Files that hold the whole instances of one tile.
-
-    Attributes:
-        tiles: stored tiles with the positions of their images in the job.
-        merged: files of the stage "merged".
-    """
-
-    tiles: list[tuple[str, tuple[int, ...]]]
-    merged: list[str]
+StoredTile = tuple[str, tuple[int, ...]]
+"""A stored tile's hash, and the positions of its images in the job."""
 
 
 class FinishFootprints(beam.PTransform):
     """Whole instances, from tiles and from seams, to finished tables in the store.
 
-    Element in: (block key, {"tiles": packed (row, col, hash)s, "merged": packed (row, col, file
-    name)s}), see `by_block`. Element out: the key of each tile that has footprints. Counted:
-    footprints, those left out and why. Retries are safe: a tile's table is rewritten whole.
+    Element in: (block key, {"tiles": packed (row, col, hash, images)s, see `by_block`, "merged":
+    packed (file name, batch)s, see `merged_by_block`}). Element out: the key of each tile that has
+    footprints. Counted: footprints, those left out and why. Retries are safe: a tile's table is
+    rewritten whole.
     """
 
     def __init__(self, spec: JobSpec) -> None:
@@ -77,24 +66,21 @@ class _FinishDoFn(beam.DoFn):
         self._journal = self._store.journal(self._spec.run_token)
 
     def process(self, element: Any) -> Iterable[TileKey]:
+        begin = time.perf_counter()
         (zone, _, _), grouped = element
-        tiles: dict[TileKey, FinishSources] = {}
-        for kind, entries in grouped.items():
-            for row, col, name, images in map(unpack_entry, entries):
-                sources = tiles.setdefault((zone, row, col), FinishSources([], []))
-                if kind == "tiles":
-                    sources.tiles.append((name, images))
-                else:
-                    sources.merged.append(name)
-        for key in sorted(tiles):
-            yield from self._finish(key, tiles[key])
+        stored: dict[TileKey, list[StoredTile]] = {}
+        for row, col, tile_hash, images in map(unpack_entry, grouped["tiles"]):
+            stored.setdefault((zone, row, col), []).append((tile_hash, images))
+        joined = load_merged(self._spec, self._store, zone, grouped["merged"])
+        for key in sorted({*stored, *joined}):
+            instances = collect_instances(self._store, stored.get(key, []), joined.get(key))
+            yield from self._finish(key, instances, begin)
+            begin = time.perf_counter()
 
     def finish_bundle(self) -> None:
         self._journal.flush()
 
-    def _finish(self, key: TileKey, sources: "FinishSources") -> Iterable[TileKey]:
-        begin = time.perf_counter()
-        instances = collect_instances(self._spec, self._store, key, sources)
+    def _finish(self, key: TileKey, instances: Instances, begin: float) -> Iterable[TileKey]:
         table, dropped = finish_instances(self._spec, self._shelf, key[0], instances)
         for reason, number in dropped.items():
             count(STAGE, reason.replace("_", "-"), number)
@@ -108,7 +94,7 @@ class _FinishDoFn(beam.DoFn):
         )
         if len(table):
             path = self._store.work_path(self._spec.run_token, "finished", work_name(key))
-            write_table(path, table, {"bounds": table_bounds(table)})
+            write_table(path, table, {"bounds": table_bounds(table)}, is_rewritten=True)
             yield key
 
 
@@ -117,6 +103,11 @@ def by_block(key: TileKey, name: str, images: Sequence[int] = ()) -> tuple[TileK
     zone, row, col = key
     packed = pack_entry(row, col, name, images)
     return (zone, row // TILES_PER_BLOCK, col // TILES_PER_BLOCK), packed
+
+
+def merged_by_block(ref: MergedRef) -> tuple[TileKey, bytes]:
+    """Key what was joined by its block."""
+    return ref.block, pack_part(ref.name, ref.index)
 
 
 def work_name(key: TileKey) -> str:
@@ -137,11 +128,11 @@ def table_bounds(table: pa.Table) -> list[float]:
 
 
 def collect_instances(
-    spec: JobSpec, store: TileStore, key: TileKey, sources: FinishSources
+    store: TileStore, stored: Iterable[StoredTile], joined: Instances | None
 ) -> Instances:
     """All whole instances of a tile: those inside it and those whose first pixel it holds."""
-    parts = [load_merged(spec, store, key, set(sources.merged))]
-    for tile_hash, images in sources.tiles:
+    parts = [] if joined is None else [joined]
+    for tile_hash, images in stored:
         parts.append(with_job_images(store.load_whole(tile_hash), images))
     return concat_instances(parts)
 

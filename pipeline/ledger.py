@@ -94,7 +94,8 @@ def write_part(
         notes: what later stages left out there.
     """
     ordered = sorted(records, key=lambda record: record.key)
-    write_table(_part_path(spec, key), _tile_rows(spec, ordered, _notes_by_tile(notes)))
+    rows = _tile_rows(spec, ordered, _notes_by_tile(notes))
+    write_table(_part_path(spec, key), rows, is_rewritten=True)
     return LedgerPart(key=key, num_by_status=Counter(record.status for record in ordered))
 
 

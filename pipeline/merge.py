@@ -4,12 +4,14 @@ Pieces stay in the tile store; the shuffles carry their names only, which keeps 
 """
 
 import dataclasses
+import itertools
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import apache_beam as beam
 import numpy as np
+import pyarrow as pa
 
 from geo.instance_tables import (
     instances_from_table,
@@ -17,17 +19,20 @@ from geo.instance_tables import (
     pieces_from_table,
     pieces_to_table,
 )
-from geo.instances import Instances, concat_instances
+from geo.instances import Instances, Int64Array
 from geo.pixel_window import PixelWindow
+from geo.places import Place
 from geo.seams import LEVEL_FACTOR, Pieces, merge_level
 from pipeline.counters import count, note_element
 from pipeline.detect import TileRef
 from pipeline.failures import TileNote
-from pipeline.packing import pack_source, unpack_source
+from pipeline.packing import pack_source, unpack_part, unpack_source
 from pipeline.spec import JobSpec, TileKey
-from pipeline.tile_store import TileStore, read_table, write_table
+from pipeline.tile_store import TileStore, read_batch, read_table, write_table
 
 STAGE = "MergeSeams"
+TILES_PER_BLOCK = 4
+"""Tiles per side of a block, which one worker finishes at once."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,15 +54,17 @@ class PiecesRef:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class MergedRef:
-    """Whole instances that were joined from pieces, for the tile that holds their first pixel.
+    """Whole instances that were joined from pieces, whose first pixels lie in one block of tiles.
 
     Attributes:
-        key: (zone, row, col) of that tile.
-        name: file of the stage "merged"; it holds those of other tiles too.
+        block: (zone, row, col) of the block, see `TILES_PER_BLOCK`.
+        name: file of the stage "merged"; it holds those of other blocks too.
+        index: the file's batch.
     """
 
-    key: TileKey
+    block: TileKey
     name: str
+    index: int
 
 
 class MergeSeams(beam.PTransform):
@@ -152,16 +159,16 @@ class _MergeDoFn(beam.DoFn):
         begin = time.perf_counter()
         (zone, row, col), sources = element
         cell = self._cell_window(row, col)
-        parts = [self._load(*unpack_source(source)) for source in sorted(sources)]
-        result = merge_level(parts, cell, self._spec.max_extent_px)
-        count(STAGE, "pieces", sum(len(part) for part in parts))
+        pieces = self._load([unpack_source(source) for source in sorted(sources)])
+        result = merge_level([pieces], cell, self._spec.max_extent_px)
+        count(STAGE, "pieces", len(pieces))
         count(STAGE, "instances", len(result.whole))
         name = f"L{self._level}_z{zone}_r{row}_c{col}"
         if len(result.whole):
             yield from self._emit_whole(zone, name, result.whole)
         if len(result.open):
             path = self._store.work_path(self._spec.run_token, "open", name)
-            write_table(path, pieces_to_table(result.open))
+            write_table(path, pieces_to_table(result.open), is_rewritten=True)
             yield PiecesRef(key=(zone, row, col), name=name, is_tile=False)
         yield from self._notes(zone, result.oversize.first_pixels)
         note_element(self._journal, STAGE, begin)
@@ -175,19 +182,32 @@ class _MergeDoFn(beam.DoFn):
         size = self._size * self._spec.tile_px
         return PixelWindow(col * size, row * size, size, size)
 
-    def _load(self, name: str, is_tile: bool, images: tuple[int, ...]) -> Pieces:
+    def _load(self, sources: Sequence[tuple[str, bool, tuple[int, ...]]]) -> Pieces:
+        """The pieces of all children, in any order: one conversion for all their tables."""
+        tables = [read_table(self._path(name, is_tile))[0] for name, is_tile, _ in sources]
+        pieces = pieces_from_table(pa.concat_tables(tables))
+        # On the first level all children are tiles, later none is.
+        if not sources[0][1]:
+            return pieces
+        tiles = [
+            (len(table), images) for table, (_, _, images) in zip(tables, sources, strict=True)
+        ]
+        return dataclasses.replace(pieces, instances=_with_images_of(tiles, pieces.instances))
+
+    def _path(self, name: str, is_tile: bool) -> Place:
         if is_tile:
-            pieces, _ = self._store.load_pieces(name)
-            instances = with_job_images(pieces.instances, images)
-            return dataclasses.replace(pieces, instances=instances)
-        path = self._store.work_path(self._spec.run_token, "open", name)
-        return pieces_from_table(read_table(path)[0])
+            return self._store.pieces_path(name)
+        return self._store.work_path(self._spec.run_token, "open", name)
 
     def _emit_whole(self, zone: int, name: str, whole: Instances) -> Iterable[Any]:
+        blocks, offsets, order = _places(whole, TILES_PER_BLOCK * self._spec.tile_px)
+        table = instances_to_table(whole.take(order))
+        parts = [table.slice(begin, end - begin) for begin, end in itertools.pairwise(offsets)]
         path = self._store.work_path(self._spec.run_token, "merged", name)
-        write_table(path, instances_to_table(whole))
-        for row, col in np.unique(whole.first_pixels() // self._spec.tile_px, axis=0).tolist():
-            yield beam.pvalue.TaggedOutput("merged", MergedRef(key=(zone, row, col), name=name))
+        write_table(path, pa.concat_tables(parts), is_rewritten=True)
+        for index, (row, col) in enumerate(blocks):
+            ref = MergedRef(block=(zone, row, col), name=name, index=index)
+            yield beam.pvalue.TaggedOutput("merged", ref)
 
     def _notes(self, zone: int, first_pixels: Any) -> Iterable[Any]:
         limit = self._spec.config.grid.max_building_m
@@ -196,16 +216,47 @@ class _MergeDoFn(beam.DoFn):
             yield beam.pvalue.TaggedOutput("notes", TileNote(key=(zone, row, col), note=note))
 
 
-def load_merged(spec: JobSpec, store: TileStore, key: TileKey, names: Iterable[str]) -> Instances:
-    """Whole instances joined from pieces whose first pixel lies in a tile."""
-    _, row, col = key
-    parts = []
-    for name in sorted(names):
-        table, _ = read_table(store.work_path(spec.run_token, "merged", name))
-        instances = instances_from_table(table)
-        owner = instances.first_pixels() // spec.tile_px
-        parts.append(instances.take((owner[:, 0] == row) & (owner[:, 1] == col)))
-    return concat_instances(parts)
+def load_merged(
+    spec: JobSpec, store: TileStore, zone: int, parts: Iterable[bytes]
+) -> dict[TileKey, Instances]:
+    """Whole instances of a block that were joined from pieces, by the tile of their first pixel.
+
+    Args:
+        spec: the job.
+        store: where they lie.
+        zone: of the block.
+        parts: packed names and batches of files (`pack_part`), in any order.
+    """
+    paths = [
+        (store.work_path(spec.run_token, "merged", name), index)
+        for name, index in map(unpack_part, sorted(set(parts)))
+    ]
+    if not paths:
+        return {}
+    tables = [read_batch(path, index) for path, index in paths]
+    instances = instances_from_table(pa.concat_tables(tables))
+    tiles, offsets, order = _places(instances, spec.tile_px)
+    return {
+        (zone, row, col): instances.take(order[begin:end])
+        for (row, col), (begin, end) in zip(tiles, itertools.pairwise(offsets), strict=True)
+    }
+
+
+def _places(instances: Instances, size_px: int) -> tuple[list[list[int]], list[int], Int64Array]:
+    """Squares of so many pixels that hold the first pixels of instances.
+
+    Returns:
+        (row, col) of each square, ascending, in units of its size; where its instances begin in the
+        order, and the end; the order of the instances, by square and then by first pixel.
+    """
+    first = instances.first_pixels()
+    squares = first // size_px
+    order = np.lexsort((first[:, 1], first[:, 0], squares[:, 1], squares[:, 0]))
+    squares = squares[order]
+    is_new = np.ones(len(order), np.bool_)
+    is_new[1:] = (squares[1:] != squares[:-1]).any(axis=1)
+    begin = np.flatnonzero(is_new)
+    return squares[begin].tolist(), [*begin.tolist(), len(order)], order
 
 
 def with_job_images(instances: Instances, images: Sequence[int]) -> Instances:
@@ -217,5 +268,16 @@ def with_job_images(instances: Instances, images: Sequence[int]) -> Instances:
         instances: of the tile.
         images: positions of the tile's images in the job.
     """
-    mapping = np.array(images or [0], np.int32)
-    return dataclasses.replace(instances, image_index=mapping[instances.image_index])
+    return _with_images_of([(len(instances), images)], instances)
+
+
+def _with_images_of(tiles: Sequence[tuple[int, Sequence[int]]], instances: Instances) -> Instances:
+    """`with_job_images` for the instances of several tiles: their number and images, in order."""
+    lists = [images or [0] for _, images in tiles]
+    first = np.cumsum([0, *map(len, lists)])[:-1]
+    first_of_instance = np.repeat(first, [num for num, _ in tiles])
+    first_of_count = np.repeat(first_of_instance, np.diff(instances.image_offsets))
+    positions = np.concatenate(lists).astype(np.int32)
+    return dataclasses.replace(
+        instances, image_index=positions[first_of_count + instances.image_index]
+    )

@@ -14,6 +14,7 @@ _STATUSES: tuple[TileStatus, ...] = ("ok", "empty", "nodata", "failed")
 _KEY = struct.Struct("<hii")
 _PLACE = struct.Struct("<ii")
 _COUNT = struct.Struct("<H")
+_PART = struct.Struct("<I")
 _RECORD = struct.Struct("<hiiBq")
 
 
@@ -38,6 +39,16 @@ def unpack_entry(packed: bytes) -> tuple[int, int, str, tuple[int, ...]]:
     row, col = _PLACE.unpack_from(packed)
     images, rest = _unpack_images(packed[_PLACE.size :])
     return row, col, rest.decode(), images
+
+
+def pack_part(name: str, index: int) -> bytes:
+    """A batch of a file of the store."""
+    return _PART.pack(index) + name.encode()
+
+
+def unpack_part(packed: bytes) -> tuple[str, int]:
+    """Name and index of `pack_part`."""
+    return packed[_PART.size :].decode(), _PART.unpack_from(packed)[0]
 
 
 def pack_source(name: str, is_tile: bool, images: Sequence[int] = ()) -> bytes:

@@ -32,7 +32,7 @@ from pipeline.tile_store import (
 
 STAGE = "ResolveOverlaps"
 MAX_KEPT_TABLES = 32
-"""Finished tables of a bucket that a worker keeps in memory."""
+"""Finished tables that a worker keeps in memory."""
 MAX_KEPT_BOUNDS = 1 << 14
 """Those of which it keeps the bounds, or that there is none."""
 CHAIN_LENGTH = 3
@@ -68,12 +68,12 @@ class _ResolveDoFn(beam.DoFn):
     def setup(self) -> None:
         self._store = TileStore(self._spec.store_path)
         self._cover = Cover(self._spec)
-        self._finished = _FinishedTables()
+        self._finished = _FinishedTables(self._store, self._spec.run_token)
         self._journal = self._store.journal(self._spec.run_token)
 
     def process(self, key: TileKey, finished: int) -> Iterable[tuple[TileKey, CellCounts]]:
         begin = time.perf_counter()
-        table, facts = self._load(key)
+        table, facts = self._finished.load(key)
         context = self._context(key, table, facts["bounds"])
         result = resolve_overlaps(table, context, self._spec.config.overlap)
         final = self._inside_aoi(result.table)
@@ -95,15 +95,12 @@ class _ResolveDoFn(beam.DoFn):
         )
         if len(final):
             path = self._store.work_path(self._spec.run_token, "resolved", work_name(key))
-            write_table(path, final)
+            write_table(path, final, is_rewritten=True)
             cells, counts = count_cells(final["s2_cell"].to_numpy())
             yield key, list(zip(cells.tolist(), counts.tolist(), strict=True))
 
     def finish_bundle(self) -> None:
         self._journal.flush()
-
-    def _load(self, key: TileKey) -> tuple[pa.Table, dict[str, Any]]:
-        return read_table(self._store.work_path(self._spec.run_token, "finished", work_name(key)))
 
     def _inside_aoi(self, table: pa.Table) -> pa.Table:
         if self._spec.aoi_wkb is None:
@@ -123,40 +120,42 @@ class _ResolveDoFn(beam.DoFn):
 
     def _rows_of(self, keys: Iterable[TileKey], bounds: list[float]) -> list[pa.Table]:
         """Rows of tiles' finished tables that meet the bounds; tables that do not are not read."""
-        paths = [
-            self._store.work_path(self._spec.run_token, "finished", work_name(key)) for key in keys
-        ]
-        if isinstance(self._store.root, ObjectPath):
-            return [rows for path in paths for rows in self._finished.meeting(path, bounds)]
-        return [
-            _rows_within(read_table(path)[0], bounds)
-            for path in paths
-            if path.exists() and _meet(bounds, read_facts(path)["bounds"])
-        ]
+        return [rows for key in keys for rows in self._finished.meeting(key, bounds)]
 
 
 class _FinishedTables:
-    """Finished tables of a bucket, as one worker sees them during one run: one request for each.
+    """Finished tables as one worker sees them during one run.
 
-    They do not change once this stage begins. Bounds are kept of many, rows of the last few.
+    They do not change once this stage begins, and each is asked for by all tiles around it: bounds
+    are kept of many, rows of the last few.
     """
 
-    def __init__(self) -> None:
-        self._table = functools.lru_cache(maxsize=MAX_KEPT_TABLES)(read_table)
+    def __init__(self, store: TileStore, run_token: str) -> None:
+        self._store, self._run_token = store, run_token
+        self.load = functools.lru_cache(maxsize=MAX_KEPT_TABLES)(self._load)
         self._bounds = functools.lru_cache(maxsize=MAX_KEPT_BOUNDS)(self._read_bounds)
 
-    def meeting(self, path: Place, bounds: list[float]) -> list[pa.Table]:
+    def meeting(self, key: TileKey, bounds: list[float]) -> list[pa.Table]:
         """The rows of a tile's table that meet the bounds, if there are any."""
-        found = self._bounds(path)
+        found = self._bounds(key)
         if found is None or not _meet(bounds, found):
             return []
-        return [_rows_within(self._table(path)[0], bounds)]
+        return [_rows_within(self.load(key)[0], bounds)]
 
-    def _read_bounds(self, path: Place) -> list[float] | None:
+    def _path(self, key: TileKey) -> Place:
+        return self._store.work_path(self._run_token, "finished", work_name(key))
+
+    def _load(self, key: TileKey) -> tuple[pa.Table, dict[str, Any]]:
+        return read_table(self._path(key))
+
+    def _read_bounds(self, key: TileKey) -> list[float] | None:
         try:
-            return list(self._table(path)[1]["bounds"])
+            # Of a bucket a table is one request, whether its rows are wanted or not.
+            is_remote = isinstance(self._store.root, ObjectPath)
+            facts = self.load(key)[1] if is_remote else read_facts(self._path(key))
         except MissingTableError:
             return None
+        return list(facts["bounds"])
 
 
 def neighbours_within(spec: JobSpec, key: TileKey, num_buildings: int = 1) -> Iterator[TileKey]:

@@ -9,7 +9,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipeline.cover import Cover
 from pipeline.detect import DetectBuildings
-from pipeline.finish import FinishFootprints, by_block
+from pipeline.finish import FinishFootprints, by_block, merged_by_block
 from pipeline.image_index import index_folder
 from pipeline.merge import MergeSeams, level_sizes
 from pipeline.plan import PlanTiles, ProfileImages, profiled_ahead
@@ -59,7 +59,7 @@ def build_graph(root: Any, spec: JobSpec, detect: type[DetectBuildings] = Detect
         | "WithWhole" >> beam.Filter(lambda ref: ref.num_whole > 0)
         | "KeyTiles" >> beam.Map(lambda ref: by_block(ref.key, ref.tile_hash, ref.images))
     )
-    merged = merged | "KeyMerged" >> beam.Map(lambda ref: by_block(ref.key, ref.name))
+    merged = merged | "KeyMerged" >> beam.Map(merged_by_block)
     finished = (
         {"tiles": tiles, "merged": merged}
         | "GroupByTile" >> beam.CoGroupByKey()

@@ -60,7 +60,7 @@ class JobSpec:
         """Images that could not be opened or placed when the job was planned, with the reason."""
         return self.images.failed
 
-    @property
+    @functools.cached_property
     def gsd_mm(self) -> int:
         """Pixel size of the world grid in millimetres."""
         return gsd_to_mm(self.config.grid.gsd_m or self.bundle.gsd_m)

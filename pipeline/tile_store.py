@@ -17,11 +17,12 @@ import dataclasses
 import json
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from geo.atomic_files import atomic_path
+from geo.atomic_files import write_atomically
 from geo.errors import EveryroofError
 from geo.instance_tables import (
     instances_from_table,
@@ -30,7 +31,6 @@ from geo.instance_tables import (
     pieces_to_table,
 )
 from geo.instances import Instances
-from geo.object_path import ObjectPath
 from geo.places import Place, as_place
 from geo.seams import Pieces
 from pipeline.attempts import AttemptMarks
@@ -90,11 +90,11 @@ class TileStore:
 
     def tile_path(self, tile_hash: str) -> Place:
         """File of a finished tile."""
-        return self.root / "tiles" / tile_hash[:2] / f"{tile_hash}.arrow"
+        return self.root / f"tiles/{tile_hash[:2]}/{tile_hash}.arrow"
 
     def pieces_path(self, tile_hash: str) -> Place:
         """File of a finished tile's pieces."""
-        return self.root / "tiles" / tile_hash[:2] / f"{tile_hash}.open.arrow"
+        return self.root / f"tiles/{tile_hash[:2]}/{tile_hash}.open.arrow"
 
     def profile_path(self, key: str) -> Place:
         """File of an image profile."""
@@ -106,7 +106,8 @@ class TileStore:
         The folder is that of the name's checksum, which any process finds again.
         """
         folder = _WORK_FOLDERS[zlib.crc32(name.encode()) % len(_WORK_FOLDERS)]
-        return self.root / "work" / run_token / stage / folder / f"{name}.arrow"
+        # One path from one text: every "/" of pathlib's takes longer than reading a small table.
+        return self.root / f"work/{run_token}/{stage}/{folder}/{name}.arrow"
 
     def work_folders(self, run_token: str) -> list[Place]:
         """All folders that `work_path` names, whether they exist or not."""
@@ -148,7 +149,7 @@ class TileStore:
         return TileResult(
             status=facts["status"],
             whole=instances_from_table(table),
-            pieces=self.load_pieces(tile_hash)[0] if facts["num_pieces"] else Pieces.empty(),
+            pieces=self._load_pieces(tile_hash) if facts["num_pieces"] else Pieces.empty(),
             image_versions=tuple(facts["image_versions"]),
             num_pixels_valid=facts["num_pixels_valid"],
             num_windows=facts["num_windows"],
@@ -163,10 +164,8 @@ class TileStore:
         """
         return instances_from_table(read_table(self.tile_path(tile_hash))[0])
 
-    def load_pieces(self, tile_hash: str) -> tuple[Pieces, tuple[str, ...]]:
-        """Only the pieces of a finished tile, and the versions of its images."""
-        table, facts = read_table(self.pieces_path(tile_hash))
-        return pieces_from_table(table), tuple(facts["image_versions"])
+    def _load_pieces(self, tile_hash: str) -> Pieces:
+        return pieces_from_table(read_table(self.pieces_path(tile_hash))[0])
 
     def num_attempts(self, tile_hash: str) -> int:
         """How many attempts at a tile began and never ended."""
@@ -189,24 +188,32 @@ class TileStore:
         return open_journal(self.journal_path(run_token))
 
 
-def write_table(path: Place, table: pa.Table, facts: dict[str, Any] | None = None) -> None:
-    """Write a table with a few facts as an Arrow IPC file, whole or not at all."""
+def write_table(
+    path: Place,
+    table: pa.Table,
+    facts: dict[str, Any] | None = None,
+    *,
+    is_rewritten: bool = False,
+) -> None:
+    """Write a table with a few facts as an Arrow IPC file, whole or not at all.
+
+    Args:
+        path: the file; its folder is made.
+        table: what to write, each chunk as a batch of its own (`read_batch`).
+        facts: what JSON can say.
+        is_rewritten: every run makes this table again, so that nobody waits for the disk: only a
+            machine that crashes could leave it damaged, and a damaged table is refused.
+    """
     meta = {**(table.schema.metadata or {}), _FACTS: json.dumps(facts or {}).encode()}
     table = table.replace_schema_metadata(meta)
-    options = pa.ipc.IpcWriteOptions(compression="lz4")
-    if isinstance(path, ObjectPath):
-        buffer = pa.BufferOutputStream()
-        with pa.ipc.new_file(buffer, table.schema, options=options) as writer:
-            writer.write_table(table)
-        path.write_bytes(buffer.getvalue().to_pybytes())
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        atomic_path(path) as temporary,
-        pa.OSFile(str(temporary), "wb") as sink,
-        pa.ipc.new_file(sink, table.schema, options=options) as writer,
-    ):
+    options = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
+    # In memory first: a small table is many small writes otherwise.
+    buffer = pa.BufferOutputStream()
+    with pa.ipc.new_file(buffer, table.schema, options=options) as writer:
         writer.write_table(table)
+    if isinstance(path, Path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, buffer.getvalue().to_pybytes(), durable=not is_rewritten)
 
 
 def read_table(path: Place) -> tuple[pa.Table, dict[str, Any]]:
@@ -220,8 +227,18 @@ def read_table(path: Place) -> tuple[pa.Table, dict[str, Any]]:
         return table, json.loads(table.schema.metadata[_FACTS])
 
 
+def read_batch(path: Place, index: int) -> pa.Table:
+    """One batch of a table: what was one chunk when it was written.
+
+    Raises:
+        TileStoreError: if the file is missing or damaged.
+    """
+    with _opened(path) as file:
+        return pa.Table.from_batches([file.get_batch(index)])
+
+
 def read_facts(path: Place) -> dict[str, Any]:
-    """Only the facts of a table, from the file's end.
+    """Only the facts of a table.
 
     Raises:
         TileStoreError: if the file is missing or damaged.
@@ -233,9 +250,11 @@ def read_facts(path: Place) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _opened(path: Place) -> Iterator[pa.ipc.RecordBatchFileReader]:
+    # Tables of a tile are small: to map one into memory, or to unpack it by several threads, takes
+    # longer than to read it.
+    options = pa.ipc.IpcReadOptions(use_threads=False)
     try:
-        with _source(path) as source:
-            yield pa.ipc.open_file(source)
+        yield pa.ipc.open_file(pa.py_buffer(path.read_bytes()), options=options)
     except FileNotFoundError as error:
         raise MissingTableError(
             f"{path}: the tile store's file cannot be read ({error}); delete it and run again"
@@ -244,9 +263,3 @@ def _opened(path: Place) -> Iterator[pa.ipc.RecordBatchFileReader]:
         raise TileStoreError(
             f"{path}: the tile store's file cannot be read ({error}); delete it and run again"
         ) from error
-
-
-def _source(path: Place) -> Any:
-    if isinstance(path, ObjectPath):
-        return pa.BufferReader(path.read_bytes())
-    return pa.memory_map(str(path))

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from geo.footprints import FOOTPRINT_SCHEMA
 from geo.geoparquet import SORT_COLUMN, write_shard
+from geo.s2cells import cell_from_token, cell_range
 from geo.shards import ShardPlan, merge_counts, plan_shards
 from pipeline.counters import count, note_element
 from pipeline.finish import work_name
@@ -23,6 +24,8 @@ from pipeline.tile_store import TileStore, read_table
 
 Counts = tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]
 """S2 cells, each once, and the number of footprints in each."""
+MAX_PARTS = 64
+"""Counts of tiles that wait until they are added up."""
 PUBLIC_SCHEMA = FOOTPRINT_SCHEMA.remove(FOOTPRINT_SCHEMA.get_field_index(SORT_COLUMN))
 
 
@@ -73,16 +76,16 @@ class WriteShards(beam.PTransform):
             resolved
             | "KeyByShard" >> beam.FlatMap(_key_by_shard, plan=plan)
             | "GroupShard" >> beam.GroupByKey()
-            | "WriteShard" >> beam.ParDo(_WriteShardDoFn(self._spec), plan=plan)
+            | "WriteShard" >> beam.ParDo(_WriteShardDoFn(self._spec))
         )
 
 
 class _SumCountsFn(beam.CombineFn):
     """Adds counts per S2 cell.
 
-    The accumulator is a list of parts, each more than twice as long as the next: a part is added to
-    the one before it when it has grown to half of it. Adding every tile to one long sum would take
-    time by the square of the tiles.
+    The accumulator is a list of parts. When there are many, the last ones are added up: each that
+    is at most twice as long as all behind it. Adding every tile to one long sum would take time by
+    the square of the tiles, adding each to the one before it a call for every tile.
     """
 
     def create_accumulator(self) -> list[Counts]:
@@ -91,9 +94,13 @@ class _SumCountsFn(beam.CombineFn):
     def add_input(self, parts: list[Counts], counts: CellCounts) -> list[Counts]:
         cells = np.array([cell for cell, _ in counts], np.uint64)
         parts.append((cells, np.array([n for _, n in counts], np.int64)))
-        while len(parts) > 1 and len(parts[-2][0]) <= 2 * len(parts[-1][0]):
-            last = parts.pop()
-            parts[-1] = merge_counts([parts[-1], last])
+        if len(parts) >= MAX_PARTS:
+            last = [parts.pop()]
+            length = len(last[0][0])
+            while parts and len(parts[-1][0]) <= 2 * length:
+                last.append(parts.pop())
+                length += len(last[-1][0])
+            parts.append(merge_counts(last))
         return parts
 
     def merge_accumulators(self, accumulators: Iterable[list[Counts]]) -> list[Counts]:
@@ -114,7 +121,7 @@ def _plan(counts: Counts, max_rows: int) -> ShardPlan:
 def _key_by_shard(element: Any, plan: ShardPlan) -> Iterable[tuple[str, bytes]]:
     key, counts = element
     cells = np.array([cell for cell, _ in counts], np.uint64)
-    for index in np.unique(plan.assign(cells)).tolist():
+    for index in sorted(set(plan.assign(cells).tolist())):
         yield plan.shards[index].token, pack_key(key)
 
 
@@ -128,10 +135,10 @@ class _WriteShardDoFn(beam.DoFn):
         self._store = TileStore(self._spec.store_path)
         self._journal = self._store.journal(self._spec.run_token)
 
-    def process(self, element: Any, plan: ShardPlan) -> Iterable[WrittenShard]:
+    def process(self, element: Any) -> Iterable[WrittenShard]:
         begin = time.perf_counter()
         token, keys = element
-        table = self._rows(token, sorted(map(unpack_key, keys)), plan)
+        table = self._rows(token, sorted(map(unpack_key, keys)))
         path = f"footprints/s2={token}.parquet"
         (self._spec.out_path / path).parent.mkdir(parents=True, exist_ok=True)
         info = write_shard(
@@ -156,13 +163,15 @@ class _WriteShardDoFn(beam.DoFn):
     def finish_bundle(self) -> None:
         self._journal.flush()
 
-    def _rows(self, token: str, keys: Sequence[TileKey], plan: ShardPlan) -> pa.Table:
-        wanted = [shard.token for shard in plan.shards].index(token)
+    def _rows(self, token: str, keys: Sequence[TileKey]) -> pa.Table:
+        """The shard's rows: of all tiles that have some, those in the shard's cell."""
+        first, last = cell_range(cell_from_token(token))
         parts = []
         for key in keys:
             path = self._store.work_path(self._spec.run_token, "resolved", work_name(key))
             table, _ = read_table(path)
-            mine = plan.assign(table["s2_cell"].to_numpy()) == wanted
+            cells = table["s2_cell"].to_numpy()
+            mine = (cells >= first) & (cells <= last)
             parts.append(table if mine.all() else table.filter(pa.array(mine)))
         return pa.concat_tables(parts)
 

@@ -198,12 +198,8 @@ def _image(name: str, box: shapely.Polygon) -> ImageInfo:
     )
 
 
-def run_simulated(spec: JobSpec, *, land: Land | None = None, workers: int = 1) -> JobSpec:
-    """Run a job over the drawn land, in this process or in workers of its own."""
-    from apache_beam.options.pipeline_options import PipelineOptions
-
-    from pipeline.run import run_graph
-
+def prepare_simulated(spec: JobSpec) -> None:
+    """The output folder and the images' profiles, as a job finds them before its first tile."""
     prepare_output(spec, fresh=False)
     store = TileStore(spec.store_path)
     shelf = ImageShelf(spec, store)
@@ -212,6 +208,15 @@ def run_simulated(spec: JobSpec, *, land: Land | None = None, workers: int = 1) 
         path.parent.mkdir(parents=True, exist_ok=True)
         save_profile(ImageProfile(version=image.version, fill=None, scaling=None), path)
     store.journal(spec.run_token).write("started", seconds=0.0, begin=time.time())
+
+
+def run_simulated(spec: JobSpec, *, land: Land | None = None, workers: int = 1) -> JobSpec:
+    """Run a job over the drawn land, in this process or in workers of its own."""
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    from pipeline.run import run_graph
+
+    prepare_simulated(spec)
     flags = []
     if workers > 1:
         flags = [f"--direct_num_workers={workers}", "--direct_running_mode=multi_processing"]

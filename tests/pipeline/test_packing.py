@@ -7,10 +7,12 @@ from pipeline.failures import TileRecord
 from pipeline.packing import (
     pack_entry,
     pack_key,
+    pack_part,
     pack_record,
     pack_source,
     unpack_entry,
     unpack_key,
+    unpack_part,
     unpack_record,
     unpack_source,
 )
@@ -36,6 +38,11 @@ def test_entries(row: int, col: int, name: str, images: tuple[int, ...]) -> None
 @given(name=NAMES, is_tile=st.booleans(), images=IMAGES)
 def test_sources(name: str, is_tile: bool, images: tuple[int, ...]) -> None:
     assert unpack_source(pack_source(name, is_tile, images)) == (name, is_tile, images)
+
+
+@given(name=NAMES, index=st.integers(0, 2**32 - 1))
+def test_parts(name: str, index: int) -> None:
+    assert unpack_part(pack_part(name, index)) == (name, index)
 
 
 @given(

@@ -1,5 +1,7 @@
 """The tile store: whole files, attempts, damaged files told."""
 
+import os
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -7,7 +9,14 @@ import pytest
 from geo.components import find_instances
 from geo.pixel_window import PixelWindow
 from geo.seams import split_cell
-from pipeline.tile_store import TileResult, TileStore, TileStoreError, read_table, write_table
+from pipeline.tile_store import (
+    TileResult,
+    TileStore,
+    TileStoreError,
+    read_batch,
+    read_table,
+    write_table,
+)
 
 
 def _result() -> TileResult:
@@ -69,3 +78,24 @@ def test_damaged_files_are_named(tmp_path, damage):
             writer.write_table(table)
     with pytest.raises(TileStoreError, match=r"t\.arrow.*delete it"):
         read_table(path)
+
+
+def test_each_chunk_is_a_batch_that_is_read_alone(tmp_path):
+    path, table = tmp_path / "t.arrow", pa.table({"a": [[1], [2, 3], [], [4], [5, 6, 7]]})
+    parts = [table.slice(0, 2), table.slice(2, 1), table.slice(3, 2)]
+    write_table(path, pa.concat_tables(parts))
+    for index, part in enumerate(parts):
+        assert read_batch(path, index).equals(part)
+    assert read_table(path)[0].equals(table)
+    with pytest.raises(TileStoreError, match=r"t\.arrow.*delete it"):
+        read_batch(path, 3)
+
+
+def test_only_what_outlives_a_run_waits_for_the_disk(tmp_path, monkeypatch):
+    flushed = []
+    monkeypatch.setattr(os, "fsync", flushed.append)
+    write_table(tmp_path / "work" / "t.arrow", pa.table({"a": [1]}), is_rewritten=True)
+    assert not flushed
+    assert [path.name for path in (tmp_path / "work").iterdir()] == ["t.arrow"]
+    write_table(tmp_path / "tiles" / "t.arrow", pa.table({"a": [1]}))
+    assert len(flushed) == 2  # the file and its folder
