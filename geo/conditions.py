@@ -6,6 +6,7 @@ neither decides is read.
 """
 
 import datetime
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -110,26 +111,45 @@ class CentroidInBox(Condition):
         return np.asarray(is_inside & (latitude >= south) & (latitude < north))
 
 
+class _PreparedArea:
+    """An area, prepared once for each thread.
+
+    GEOS makes the index of a prepared geometry when it is first asked, and shapely lets go of the
+    interpreter's lock meanwhile: two threads that ask one geometry crash the process.
+    """
+
+    def __init__(self, area: shapely.Geometry) -> None:
+        self._wkb = shapely.to_wkb(area)
+        self._mine = threading.local()
+
+    def of_thread(self) -> shapely.Geometry:
+        """The area, for the thread that asks."""
+        if not hasattr(self._mine, "area"):
+            self._mine.area = shapely.from_wkb(self._wkb)
+            shapely.prepare(self._mine.area)
+        return self._mine.area
+
+
 class CentroidInArea(Condition):
     """The centroid lies in an area, its border included."""
 
     columns = ("longitude", "latitude")
 
     def __init__(self, area: shapely.Geometry) -> None:
-        self._area = with_turns(area)
-        shapely.prepare(self._area)
+        self._area = _PreparedArea(with_turns(area))
 
     @override
     def of_boxes(self, boxes: Float64Array) -> Answer:
         rectangles = shapely.box(*boxes.T)
         is_plain = (boxes[:, 0] >= -180.0) & (boxes[:, 2] < 180.0)
-        must = is_plain & shapely.contains_properly(self._area, rectangles)
-        return Answer(shapely.intersects(self._area, rectangles), must)
+        area = self._area.of_thread()
+        must = is_plain & shapely.contains_properly(area, rectangles)
+        return Answer(shapely.intersects(area, rectangles), must)
 
     @override
     def of_rows(self, table: pa.Table) -> BoolArray:
         longitude, latitude = _numbers(table, "longitude"), _numbers(table, "latitude")
-        return np.asarray(shapely.intersects_xy(self._area, longitude, latitude))
+        return np.asarray(shapely.intersects_xy(self._area.of_thread(), longitude, latitude))
 
 
 class Touching(Condition):
@@ -138,24 +158,23 @@ class Touching(Condition):
     columns = (GEOMETRY_COLUMN, BBOX_COLUMN)
 
     def __init__(self, area: shapely.Geometry) -> None:
-        self._area = with_turns(area)
-        shapely.prepare(self._area)
+        self._area = _PreparedArea(with_turns(area))
 
     @override
     def of_boxes(self, boxes: Float64Array) -> Answer:
-        rectangles = shapely.box(*boxes.T)
-        must = shapely.contains_properly(self._area, rectangles)
-        return Answer(shapely.intersects(self._area, rectangles), must)
+        rectangles, area = shapely.box(*boxes.T), self._area.of_thread()
+        must = shapely.contains_properly(area, rectangles)
+        return Answer(shapely.intersects(area, rectangles), must)
 
     @override
     def of_rows(self, table: pa.Table) -> BoolArray:
         boxes = table[BBOX_COLUMN].combine_chunks()
         sides = [boxes.field(name).to_numpy().astype(np.float64) for name in BBOX_FIELDS]
-        rectangles = shapely.box(*sides)
-        touches = shapely.contains_properly(self._area, rectangles)
-        rows = np.flatnonzero(shapely.intersects(self._area, rectangles) & ~touches)
+        rectangles, area = shapely.box(*sides), self._area.of_thread()
+        touches = shapely.contains_properly(area, rectangles)
+        rows = np.flatnonzero(shapely.intersects(area, rectangles) & ~touches)
         wkb = table[GEOMETRY_COLUMN].take(pa.array(rows)).to_numpy()
-        touches[rows] = shapely.intersects(self._area, shapely.from_wkb(wkb))
+        touches[rows] = shapely.intersects(area, shapely.from_wkb(wkb))
         return np.asarray(touches)
 
 

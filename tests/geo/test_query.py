@@ -3,6 +3,8 @@
 import datetime
 import json
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +18,7 @@ from hypothesis import strategies as st
 from small_datasets import write_dataset
 
 from geo import query as query_module
+from geo.conditions import _PreparedArea
 from geo.dataset import check_files, open_dataset
 from geo.errors import DatasetError
 from geo.footprints import PUBLIC_SCHEMA
@@ -259,6 +262,17 @@ def test_thresholds_by_region(drawn):
 def test_limits_that_mean_nothing(limits, message):
     with pytest.raises(ValueError, match=message):
         Query(**limits)
+
+
+def test_threads_never_share_a_prepared_area():
+    """GEOS makes a prepared geometry's index when it is first asked; two threads at once crash."""
+    area = _PreparedArea(shapely.Point(0, 0).buffer(1))
+    with ThreadPoolExecutor(4) as pool:
+        barrier = threading.Barrier(4)
+        found = list(pool.map(lambda _: (barrier.wait(), area.of_thread())[1], range(4)))
+    assert len({id(one) for one in found}) == 4
+    assert all(shapely.is_prepared(one) for one in found)
+    assert area.of_thread() is area.of_thread()
 
 
 # --- damaged datasets ----------------------------------------------------------------------------
