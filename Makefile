@@ -3,6 +3,8 @@
 #   make venv    the environment alone    make format    rewrite the sources in the house format
 #   make test-flink  the tests on a real Flink cluster (fetches it: Java 11 or 17, Maven)
 #   make demo    draws a town, finds its buildings, says how many were right
+#   make bench   every benchmark into benchmarks/results (hours; BENCH_ARGS="--parts chain trace")
+#   make bench-peers  beside geo-inference, geoai, raster-vision and GeoDeep (installs them)
 #   make weights trains the weights that ship (hours on a CPU), from configs/train/sources.yaml
 PYTHON ?= python3
 VENV := .venv
@@ -12,9 +14,11 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | tr ' ' '-')
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
+BENCH_ARGS ?=
+PEERS_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test flink test-flink lint format demo weights constraints clean
+.PHONY: help venv test flink test-flink lint format demo bench bench-peers weights constraints clean
 
 help:
 	@sed -n '/^# *make/s/^# *//p' Makefile
@@ -62,6 +66,12 @@ format: $(STAMP)
 
 demo: $(STAMP)
 	$(BIN)/everyroof demo $(DEMO_ARGS)
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/bench.py $(BENCH_ARGS)
+
+bench-peers: $(STAMP)
+	$(BIN)/python benchmarks/peers.py $(PEERS_ARGS)
 
 weights: weights.safetensors
 

@@ -37,8 +37,8 @@ class RedMean(nn.Module):
         return torch.sigmoid(nn.functional.avg_pool2d(logits, KERNEL_PX, 1, KERNEL_PX // 2))
 
 
-def save_stand_in_bundle(path: Path) -> Path:
-    """The stand-in network as a bundle with the windows of the shipped one.
+def save_stand_in_bundle(path: Path, *, window_px: int = 1024, margin_px: int = 128) -> Path:
+    """The stand-in network as a bundle, with the windows of the shipped one unless told.
 
     A `ColourNet` that looks for the brightest red and does not weigh the other bands: its logit is
     6 at 255, -6 at 0 and straight between, and its mean over 5 x 5 pixels is that of `RedMean`.
@@ -58,8 +58,8 @@ def save_stand_in_bundle(path: Path) -> Path:
         mean=mean,
         std=std,
         gsd_m=GSD_M,
-        window_px=1024,
-        margin_px=128,
+        window_px=window_px,
+        margin_px=margin_px,
         provenance={"source": "made by hand: a mean over 5 x 5 pixels", "licence": "Apache-2.0"},
     )
     save_bundle(path, meta, weights)
