@@ -132,18 +132,16 @@ def _check(cost: Cost, log: Path) -> None:
 
 def rate(polygons: list[Path], scene: Scene) -> dict[str, float]:
     """How right polygons are; buildings that the image's edge cuts do not count."""
-    truth = geopandas.read_file(scene.truth) if scene.truth.suffix == ".geojson" else None
-    truth = geopandas.read_parquet(scene.truth) if truth is None else truth
-    frames = [
+    with rasterio.open(scene.image) as image:
+        area, crs = shapely.box(*image.bounds), image.crs
+    truth, *frames = (
         geopandas.read_parquet(path) if path.suffix == ".parquet" else geopandas.read_file(path)
-        for path in polygons
-    ]
-    found = pd.concat([frame.geometry for frame in frames]).to_crs(truth.crs)
+        for path in (scene.truth, *polygons)
+    )
+    found = pd.concat([frame.geometry.to_crs(crs) for frame in frames])
     parts = shapely.get_parts(shapely.make_valid(found.to_numpy()))
     parts = parts[shapely.get_type_id(parts) == shapely.GeometryType.POLYGON]
-    with rasterio.open(scene.image) as image:
-        area = shapely.box(*image.bounds)
-    references = truth.geometry.to_numpy()
+    references = truth.geometry.to_crs(crs).to_numpy()
     at = evaluate_polygons(parts, np.ones(len(parts)), references, aoi=area).at_threshold
     return {
         "buildings": at.num_true_positives + at.num_false_negatives,
@@ -248,6 +246,29 @@ def table(rows: list[Row]) -> str:
     return f"{text}.\n\n{markdown_table(HEADER, lines)}\n{failed}"
 
 
+def growth_table(found: dict[tuple[int, str], dict[str, float]]) -> str:
+    """What a further Mpx costs each contender, start-up being taken off by the smallest size."""
+    rows = []
+    for name in dict.fromkeys(name for _, name in found):
+        sizes = sorted(size for size, other in found if other == name)
+        if len(sizes) < 2:
+            continue
+        first, last = found[sizes[0], name], found[sizes[-1], name]
+        mpx = (sizes[-1] ** 2 - sizes[0] ** 2) / 1e6
+        costs = {key: (last[key] - first[key]) / mpx for key in ("work_s", "cpu_s", "peak_mb")}
+        rows.append((name, f"{sizes[0]} to {sizes[-1]}", costs))
+    ours = next((costs for name, _, costs in rows if name == OURS), None)
+    lines = [
+        (
+            name, sizes, f"{costs['work_s']:.3f}", f"{costs['cpu_s']:.3f}",
+            f"{costs['peak_mb']:.1f}", f"{costs['cpu_s'] / ours['cpu_s']:.1f}" if ours else "",
+        )
+        for name, sizes, costs in rows
+    ]  # fmt: skip
+    header = ("", "px", "work s", "core s", "MB", "core s, times ours")
+    return f"A further Mpx costs\n\n{markdown_table(header, lines)}" if lines else ""
+
+
 def report(race: Race, folder: Path, facts: dict[str, Any]) -> None:
     """Write tables, plot and figures."""
     text = "# Beside peers\n\n" + facts_as_text(facts)
@@ -260,6 +281,7 @@ def report(race: Race, folder: Path, facts: dict[str, Any]) -> None:
         found = medians(rows)
         if len({size for size, _ in found}) > 1:
             plot_panels(folder / f"peers_{network}.png", _panels(found))
+            text += growth_table(found)
             text += f"\n![Time and memory by size](peers_{network}.png)\n"
     data = {"machine": facts, "runs": [asdict(row) for row in race.rows]}
     write_part(folder, "peers", text, data)

@@ -53,13 +53,16 @@ def watch(
             env={**os.environ, **(env or {})},
             start_new_session=True,
         )
-        while process.poll() is None:
-            peak = max(peak, tree_bytes(process.pid))
-            if time.perf_counter() - begin > limit_s:
-                is_late = True
+        try:
+            while process.poll() is None and not is_late:
+                peak = max(peak, tree_bytes(process.pid))
+                is_late = time.perf_counter() - begin > limit_s
+                time.sleep(SAMPLE_S)
+        finally:
+            # Too late, or interrupted: its children go with it.
+            if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-            time.sleep(SAMPLE_S)
     wall_s = time.perf_counter() - begin
     status = None if is_late else process.returncode
     return Cost(wall_s, _children_s() - before, peak, status)
