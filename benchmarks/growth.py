@@ -86,7 +86,7 @@ def plot(path: Path, found: Sequence[dict[str, Any]]) -> None:
     memory = {"peak memory": [(got["tiles"], got["peak_mb"]) for got in found]}
     panels = [
         Panel("Seconds per Mpx", "tiles of 256 px", time_lines),
-        Panel("Peak memory of the process tree, MB", "tiles of 256 px", memory),
+        Panel("Peak memory of the process tree, MB", "tiles of 256 px", memory, True),
     ]
     plot_panels(path, panels)
 

@@ -297,7 +297,7 @@ def _panels(found: dict[tuple[int, str], dict[str, float]]) -> list[Panel]:
         lines: dict[str, list[tuple[float, float]]] = defaultdict(list)
         for (size_px, name), got in found.items():
             lines[name].append((size_px, got[field]))
-        panels.append(Panel(title, "side of the image, px", lines))
+        panels.append(Panel(title, "side of the image, px", lines, field == "peak_mb"))
     return panels
 
 

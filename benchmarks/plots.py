@@ -1,4 +1,4 @@
-"""Small plain charts: lines on log axes, a panel for each quantity, the legend below."""
+"""Small plain charts: lines, a panel for each quantity, the legend below."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from pipeline.palette import SERIES_COLOURS
 
@@ -27,6 +27,8 @@ class Panel:
     title: str
     x_label: str
     lines: Mapping[str, Points]
+    from_zero: bool = False
+    """A linear axis that begins at 0, on which a flat line looks flat, instead of a log one."""
 
 
 def plot_panels(path: Path, panels: Sequence[Panel]) -> None:
@@ -58,7 +60,13 @@ def _draw(axis: Axes, panel: Panel, names: Sequence[str]) -> None:
             linewidth=2.2 if index == 0 else 1.4,
             label=name,
         )
-    axis.set(xscale="log", yscale="log", xlabel=panel.x_label)
+    axis.set(xscale="log", yscale="linear" if panel.from_zero else "log", xlabel=panel.x_label)
+    if panel.from_zero:
+        axis.set_ylim(bottom=0)
+    else:
+        # Every label a plain number; the default writes those between powers as 6 x 10^0.
+        axis.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+        axis.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     axis.set_title(panel.title, loc="left", fontsize=10)
     ticks = sorted({x for points in panel.lines.values() for x, _ in points})
     axis.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks])

@@ -4,6 +4,7 @@ import os
 import resource
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -43,6 +44,8 @@ def watch(
         limit_s: after which it is ended, with all its children.
         env: added to the environment.
     """
+    # A polite end runs the clean-up below, as Ctrl-C does.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     before, begin = _children_s(), time.perf_counter()
     peak, is_late = 0, False
     with log.open("wb") as file:
