@@ -5,9 +5,10 @@ defaults: a postprocessing step that applies the network's threshold.
 """
 
 import numpy as np
-from adapter import Adapter, Probability
+from adapter import Adapter
 from geoai.inference import predict_geotiff
 from geoai.utils import raster_to_vector
+from networks import Probability
 
 adapter = Adapter("geoai-py")
 network = Probability(adapter.network)

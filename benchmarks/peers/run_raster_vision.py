@@ -4,7 +4,8 @@ What its `predict` command runs, with the learner made by hand. Windows that do 
 batches of 8, as they come; of 320 px instead of 300, which a U-Net cannot take.
 """
 
-from adapter import Adapter, TwoClasses
+from adapter import Adapter
+from networks import TwoClasses
 from rastervision.core.data import (
     ClassConfig,
     PolygonVectorOutputConfig,
