@@ -25,6 +25,9 @@ from results import RESULTS, ROOT, facts_as_text, machine_facts, markdown_table,
 from watching import watch
 
 TILE_PX, MARGIN_PX = 256, 16
+MAX_BUILDING_M = 450.0
+"""Just above the drawn halls. A tile looks at all neighbours that the largest building can reach:
+with tiles of 77 m and the default of 1000 m those are 841, with a usual tile 9."""
 HEADER = (
     "tiles", "Mpx", "buildings", "whole s", "work s", "work s / Mpx", "core s / Mpx",
     "work s / million buildings", "peak MB", "output MB",
@@ -40,7 +43,8 @@ def measure(folder: Path, scene: Scene, bundle: Path, workers: int) -> dict[str,
     out, config = folder / "out", folder / "growth.yaml"
     shutil.rmtree(out, ignore_errors=True)
     data = {"images": [str(scene.image)], "model": str(bundle), "output": str(out)}
-    config.write_text(yaml.safe_dump({**data, "grid": {"tile_px": TILE_PX}}))
+    grid = {"tile_px": TILE_PX, "max_building_m": MAX_BUILDING_M}
+    config.write_text(yaml.safe_dump({**data, "grid": grid}))
     command = [str(Path(sys.executable).parent / "everyroof"), "run", str(config), "--fresh"]
     log = folder / "growth.log"
     environment = {"PYTHONPATH": str(ROOT)}
