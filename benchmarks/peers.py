@@ -228,7 +228,7 @@ def medians(rows: list[Row]) -> dict[tuple[int, str], dict[str, float]]:
 def table(rows: list[Row]) -> str:
     """The rows of one network as Markdown, with those that dropped out below."""
     found, lines = medians(rows), []
-    for (size_px, name), got in found.items():
+    for (size_px, name), got in sorted(found.items(), key=lambda item: item[0][0]):
         ours = found.get((size_px, OURS), {})
         lines.append(
             (
