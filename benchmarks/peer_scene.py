@@ -84,11 +84,19 @@ def _write_image(path: Path, plan: TownPlan, transform: rasterio.Affine) -> None
 
 
 def draw_demo_town(folder: Path, size_px: int) -> Scene:
-    """The town of `everyroof demo` of a size, made once."""
+    """The town of `everyroof demo` of a size, made once.
+
+    Its JPEG is stored again as DEFLATE: geoai gives its mask the image's profile, and a mask cannot
+    be YCbCr.
+    """
     from pipeline.demo import TOWN_GSD_M, draw_town
 
     folder = folder / f"town_{size_px}"
-    scene = Scene(size_px, folder / "town.tif", folder / "truth.geojson")
-    if not scene.truth.exists():
-        draw_town(folder, side_m=size_px * TOWN_GSD_M)
+    scene = Scene(size_px, folder / "deflate.tif", folder / "truth.geojson")
+    if not scene.image.exists():
+        town = draw_town(folder, side_m=size_px * TOWN_GSD_M)
+        with rasterio.open(town.image_path) as image:
+            profile = {**image.profile, "compress": "deflate", "photometric": "rgb"}
+            with rasterio.open(scene.image, "w", **profile) as file:
+                file.write(image.read())
     return scene
