@@ -5,6 +5,8 @@
 #   make chromium    Debian's Chromium, in which the tests of the page run
 #   make test-qgis   the tests in a real QGIS (installs Debian's, builds its Parquet driver)
 #   make demo    draws a town, finds its buildings, says how many were right
+#   make bench   every benchmark into benchmarks/results (hours; BENCH_ARGS="--parts chain trace")
+#   make bench-peers  beside geo-inference, geoai, raster-vision and GeoDeep (installs them)
 #   make weights trains the weights that ship (hours on a CPU), from configs/train/sources.yaml
 PYTHON ?= python3
 VENV := .venv
@@ -14,9 +16,11 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | tr ' ' '-')
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
+BENCH_ARGS ?=
+PEERS_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test chromium flink test-flink qgis test-qgis lint format demo weights constraints clean
+.PHONY: help venv test chromium flink test-flink qgis test-qgis lint format demo bench bench-peers weights constraints clean
 
 help:
 	@sed -n '/^# *make/s/^# *//p' Makefile
@@ -87,6 +91,12 @@ format: $(STAMP)
 
 demo: $(STAMP)
 	$(BIN)/everyroof demo $(DEMO_ARGS)
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/bench.py $(BENCH_ARGS)
+
+bench-peers: $(STAMP)
+	$(BIN)/python benchmarks/peers.py $(PEERS_ARGS)
 
 weights: weights.safetensors
 

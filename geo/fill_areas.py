@@ -138,6 +138,9 @@ def find_fill(
                 near = near_colour(values, colour, limit)
                 if valid is not None:
                     near &= valid
+                # Most windows hold no fill at all, and a look is far cheaper than the minima.
+                if not near.any():
+                    continue
                 shape = (window.height, level.box_rows, window.width, level.box_cols)
                 even[strictness, index][where] = near.reshape(shape).min(axis=(1, 3))
     cell_m2 = info.gsd_col_m * info.gsd_row_m * level.scale_col * level.scale_row

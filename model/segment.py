@@ -389,8 +389,9 @@ class Segmenter:
     def _forward(self, levels: Tensor, mask: Tensor, is_whole: bool) -> Tensor:
         """uint8 probabilities (N, side, side) of the inner part of staged windows, there."""
         images = levels.to(torch.float32).mul_(self._scale).add_(self._shift)
-        # The mean colour is 0 after normalising.
-        images.masked_fill_(~mask, 0.0)
+        if not is_whole:
+            # The mean colour is 0 after normalising.
+            images.masked_fill_(~mask, 0.0)
         if self._exported is None:
             images = images.to(DTYPES[self.precision])
         if self.config.tta == "none":
