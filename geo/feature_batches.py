@@ -79,15 +79,14 @@ def feature_batches(
 def _parquet_batches(path: str, id_column: str | None) -> Iterator[FeatureBatch]:
     with pq.ParquetFile(path) as file:
         crs, geometry = _parquet_geometry(path, file)
-        name = _id_name(path, file.schema_arrow.names, id_column)
-        columns = [geometry] if name is None else [geometry, name]
+        names = _id_names(path, file.schema_arrow.names, id_column)
         num_before = 0
-        for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=columns):
+        for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=[geometry, *names]):
             numbers = pa.array(range(num_before, num_before + len(batch)))
             num_before += len(batch)
             yield FeatureBatch(
                 wkb=batch[geometry].to_numpy(zero_copy_only=False),
-                ids=_as_text([numbers if name is None else batch[name]]),
+                ids=_as_text([*(batch[name] for name in names), numbers]),
                 crs=crs,
             )
 
@@ -167,10 +166,6 @@ def _bbox_in(crs: pyproj.CRS, near: Bounds) -> Bounds | None:
     if not np.isfinite(bounds).all() or bounds[0] > bounds[2]:
         return None
     return bounds[0], bounds[1], bounds[2], bounds[3]
-
-
-def _id_name(path: str, columns: Sequence[str], id_column: str | None) -> str | None:
-    return next(iter(_id_names(path, columns, id_column)), None)
 
 
 def _id_names(path: str, columns: Sequence[str], id_column: str | None) -> list[str]:

@@ -107,6 +107,11 @@ class Query:
         """Check the values."""
         if self.bbox is not None:
             check_bbox(self.bbox)
+        if self.area is not None and not shapely.is_valid(self.area):
+            raise ValueError(
+                f"area: {shapely.is_valid_reason(self.area)}; repair it, for instance with "
+                "shapely.make_valid"
+            )
         if self.plus_code is not None:
             parse_plus_code(self.plus_code, self.near)
         for token in self.s2_tokens or ():

@@ -43,7 +43,7 @@ def write_vector_file(
     names = [name for name in schema.names if name != "bbox"]
     kept = pa.schema([schema.field(name).remove_metadata() for name in names])
     raised: list[BaseException] = []
-    stream = (batch.select(names).cast(kept) for batch in _remembering(batches, raised))
+    stream = (batch.select(names).cast(kept) for batch in remembering(batches, raised))
     reader = pa.RecordBatchReader.from_batches(kept, stream)
     try:
         write_arrow(
@@ -62,7 +62,7 @@ def write_vector_file(
         raise OSError(f"{path.name} cannot be written: {error}") from error
 
 
-def _remembering(
+def remembering(
     batches: Iterable[pa.RecordBatch], raised: list[BaseException]
 ) -> Iterator[pa.RecordBatch]:
     """The batches; what they raise is kept, for GDAL tells only that something was."""

@@ -183,6 +183,9 @@ def write_tables(
         write_streamed(path, tables, schema=schema, geometry_types=geometry_types)
         return
     import pyogrio
+    from pyogrio.errors import DataSourceError
+
+    from geo.vector_files import remembering
 
     driver = _driver_of(path)
     names = [name for name in schema.names if name != "bbox"]
@@ -192,31 +195,41 @@ def write_tables(
     with tempfile.TemporaryDirectory(prefix=".everyroof-", dir=path.parent) as folder:
         # Some formats look at the name, so the file has its own until it is whole.
         waiting = Path(folder) / path.name
-        pyogrio.write_arrow(
-            pa.RecordBatchReader.from_batches(plain, batches),
-            waiting,
-            driver=driver,
-            geometry_name="geometry",
-            geometry_type=kind,
-            crs="EPSG:4326",
-        )
+        raised: list[BaseException] = []
+        stream = remembering(batches, raised)
+        try:
+            pyogrio.write_arrow(
+                pa.RecordBatchReader.from_batches(plain, stream),
+                waiting,
+                driver=driver,
+                geometry_name="geometry",
+                geometry_type=kind,
+                crs="EPSG:4326",
+            )
+        except (DataSourceError, RuntimeError) as error:
+            if raised:
+                raise raised[0] from None
+            raise OSError(f"{path.name} cannot be written: {error}") from error
         with atomic_path(path) as temporary:
             waiting.rename(temporary)
 
 
-def _driver_of(path: Path) -> str:
-    import pyogrio
+_DRIVERS = {
+    ".gpkg": "GPKG",
+    ".fgb": "FlatGeobuf",
+    ".geojson": "GeoJSON",
+    ".geojsonl": "GeoJSONSeq",
+    ".geojsons": "GeoJSONSeq",
+}
+"""Formats of one file each that hold all columns and outlines."""
 
-    try:
-        driver: str = pyogrio.detect_write_driver(str(path))
-    except ValueError as error:
+
+def _driver_of(path: Path) -> str:
+    driver = _DRIVERS.get(path.suffix.lower())
+    if driver is None:
         raise DatasetError(
-            f"{path}: {path.suffix or 'a name without an ending'} names no format that can be "
-            "written; take .parquet, .gpkg, .fgb or .geojson"
-        ) from error
-    if driver == "ESRI Shapefile":
-        raise DatasetError(
-            f"{path}: a shapefile is several files and cuts names to ten letters; take .gpkg"
+            f"{path}: {path.suffix or 'a name without an ending'} names no format that is written "
+            "here; take .parquet, .gpkg, .fgb, .geojson or .geojsonl"
         )
     return driver
 

@@ -10,8 +10,9 @@ import itertools
 import os
 import secrets
 import shutil
+import sqlite3
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -118,7 +119,8 @@ def export_dataset(
     with _staged(place) as path:
         notes = _WRITERS[format_](path, counted, dataset, progress)
         size = path.stat().st_size
-    if format_ in _STYLED_BESIDE and isinstance(place, Path):
+    has_confidence = "confidence" in first.schema.names
+    if format_ in _STYLED_BESIDE and isinstance(place, Path) and has_confidence:
         notes += _style_beside(place)
     return Exported(num_rows=counted.num_rows, num_bytes=size, notes=notes)
 
@@ -163,15 +165,19 @@ def _check_target(place: Place, format_: str, overwrite: bool) -> None:
 
 
 def _check_folder(place: Path, overwrite: bool) -> None:
-    from geo.open_buildings_csv import POLYGON_FOLDER
+    from geo.open_buildings_csv import POINT_FOLDER, POLYGON_FOLDER, TILES_NAME
 
     if not place.exists() or (place.is_dir() and not any(place.iterdir())):
         return
     if not overwrite:
         raise DatasetError(f"{place} exists; choose another name or add --overwrite")
-    if not (place / POLYGON_FOLDER).is_dir():
-        # Whatever else lies there is not ours to remove.
-        raise DatasetError(f"{place} is no export of Open Buildings files; choose another name")
+    # Whatever else lies there is not ours to remove.
+    others = {entry.name for entry in place.iterdir()} - {POLYGON_FOLDER, POINT_FOLDER, TILES_NAME}
+    if others or not (place / POLYGON_FOLDER).is_dir():
+        what = f"it holds {sorted(others)[0]}" if others else f"no {POLYGON_FOLDER} in it"
+        raise DatasetError(
+            f"{place} is no export of Open Buildings files alone ({what}); choose another name"
+        )
 
 
 def _with_columns(query: Query, format_: str) -> Query:
@@ -252,8 +258,14 @@ def _write_geopackage(path: Path, batches: _Counted, _: Dataset, __: object) -> 
     from geo.vector_files import LAYER_NAME
     from pipeline.gis_style import style_geopackage
 
-    notes = _write_with_gdal(path, batches, "GPKG")
-    style_geopackage(path, LAYER_NAME)
+    first, stream = _peeked(batches)
+    notes = _write_with_gdal(path, stream, "GPKG")
+    # The style goes by confidence: without it nothing at all would be drawn.
+    if "confidence" in first.schema.names:
+        try:
+            style_geopackage(path, LAYER_NAME)
+        except sqlite3.Error as error:
+            raise OSError(f"{path.name} cannot be styled: {error}") from error
     return notes
 
 
@@ -261,7 +273,7 @@ def _write_flatgeobuf(path: Path, batches: _Counted, _: Dataset, __: object) -> 
     return _write_with_gdal(path, batches, "FlatGeobuf")
 
 
-def _write_with_gdal(path: Path, batches: _Counted, driver: str) -> _Notes:
+def _write_with_gdal(path: Path, batches: Iterable[pa.RecordBatch], driver: str) -> _Notes:
     from geo.vector_files import write_vector_file
 
     first, stream = _peeked(batches)
@@ -325,7 +337,7 @@ def _reach_tiles(progress: ExportProgress, num: int, total: int) -> None:
     progress.reach(num)
 
 
-def _peeked(batches: _Counted) -> tuple[pa.RecordBatch, Iterator[pa.RecordBatch]]:
+def _peeked(batches: Iterable[pa.RecordBatch]) -> tuple[pa.RecordBatch, Iterator[pa.RecordBatch]]:
     """The first batch, and all of them."""
     stream = iter(batches)
     first = next(stream)

@@ -32,6 +32,7 @@ from pipeline.cli.query_options import make_query, query_options
 )
 @query_options
 @click.option("--without-unchanged", is_flag=True, help="Leave unchanged buildings out of the log.")
+@click.option("--overwrite", is_flag=True, help="Replace the files that are written.")
 @click.option("--json", "as_json", is_flag=True, help="Print the numbers as JSON.")
 def compare_command(
     old: str,
@@ -40,6 +41,7 @@ def compare_command(
     min_iou: float,
     unchanged_iou: float,
     without_unchanged: bool,
+    overwrite: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -55,6 +57,7 @@ def compare_command(
     from geo.change import ChangeConfig
     from pipeline.compare import as_record, compare_datasets, paths_of, write_page
     from pipeline.row_progress import row_progress
+    from pipeline.targets import check_targets
 
     try:
         config = ChangeConfig(min_iou=min_iou, unchanged_iou=unchanged_iou)
@@ -62,6 +65,7 @@ def compare_command(
         raise click.UsageError(str(error)) from error
     query = make_query(options)
     log_path, page_path = paths_of(out) if out is not None else (None, None)
+    check_targets((log_path, page_path), overwrite=overwrite)
     if log_path is not None:
         log_path.parent.mkdir(parents=True, exist_ok=True)
     with row_progress(Console(stderr=True)) as on_rows:

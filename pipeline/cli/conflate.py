@@ -14,7 +14,7 @@ import click
     "--out",
     "path",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="File of the marked footprints: .parquet, .gpkg, .fgb, .geojson or another ending.",
+    help="File of the marked footprints: .parquet, .gpkg, .fgb, .geojson or .geojsonl.",
 )
 @click.option(
     "--only",
@@ -43,6 +43,7 @@ import click
     show_default=True,
     help="Least share of a footprint that the map's polygons cover together.",
 )
+@click.option("--overwrite", is_flag=True, help="Replace the files that are written.")
 @click.option("--json", "as_json", is_flag=True, help="Print the numbers as JSON.")
 def conflate_command(
     out: str,
@@ -54,6 +55,7 @@ def conflate_command(
     id_column: str | None,
     min_iou: float,
     min_covered: float,
+    overwrite: bool,
     as_json: bool,
 ) -> None:
     """Mark the footprints of OUT that the map EXISTING has.
@@ -68,21 +70,26 @@ def conflate_command(
     from geo.conflate import ConflateConfig
     from pipeline.conflate import as_record, conflate_dataset
     from pipeline.row_progress import row_progress
+    from pipeline.targets import check_targets
 
     if only is not None and path is None:
         raise click.UsageError(f"--only {only} says what to write: name a file with --out")
-    with row_progress(Console(stderr=True)) as on_rows:
-        found = conflate_dataset(
-            out,
-            existing,
-            path=path,
-            missing_path=missing_path,
-            which=only or "all",  # type: ignore[arg-type]
-            layer=layer,
-            id_column=id_column,
-            config=ConflateConfig(min_iou=min_iou, min_covered_share=min_covered),
-            on_rows=on_rows,
-        )
+    check_targets((path, missing_path), overwrite=overwrite, sources=(existing,))
+    try:
+        with row_progress(Console(stderr=True)) as on_rows:
+            found = conflate_dataset(
+                out,
+                existing,
+                path=path,
+                missing_path=missing_path,
+                which=only or "all",  # type: ignore[arg-type]
+                layer=layer,
+                id_column=id_column,
+                config=ConflateConfig(min_iou=min_iou, min_covered_share=min_covered),
+                on_rows=on_rows,
+            )
+    except OSError as error:
+        raise click.ClickException(f"nothing was written: {error}") from error
     if as_json:
         click.echo(json.dumps(as_record(found), indent=1))
     else:

@@ -37,6 +37,7 @@ import click
     metavar="WEST,SOUTH,EAST,NORTH",
     help="With --export: only what lies here, in degrees.",
 )
+@click.option("--overwrite", is_flag=True, help="With --export: replace the file.")
 def view_command(
     out: str,
     images: tuple[str, ...],
@@ -45,6 +46,7 @@ def view_command(
     no_browser: bool,
     page: str | None,
     bbox: str | None,
+    overwrite: bool,
 ) -> None:
     """Show the result in OUT on a map, in the browser.
 
@@ -53,8 +55,10 @@ def view_command(
     """
     if bbox is not None and page is None:
         raise click.UsageError("--bbox narrows --export; on the served page, just zoom in")
+    if overwrite and page is None:
+        raise click.UsageError("--overwrite goes with --export")
     if page is not None:
-        _export(out, images, page, bbox)
+        _export(out, images, page, bbox, overwrite)
         return
     from pipeline.viewer.scene import open_scene
 
@@ -72,12 +76,16 @@ def view_command(
         serve(scene, listener, host, lambda: _greet(url, port, host, not no_browser))
 
 
-def _export(out: str, images: tuple[str, ...], page: str, bbox: str | None) -> None:
+def _export(
+    out: str, images: tuple[str, ...], page: str, bbox: str | None, overwrite: bool
+) -> None:
     from pathlib import Path
 
+    from pipeline.targets import check_targets
     from pipeline.viewer.exported_page import export_page
     from pipeline.viewer.scene import open_scene
 
+    check_targets([Path(page)], overwrite=overwrite, sources=images)
     scene = open_scene(out, images)
     for problem in scene.problems:
         click.echo(problem, err=True)

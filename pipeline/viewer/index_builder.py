@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from geo.errors import DatasetError
+from geo.errors import EveryroofError
 from geo.footprint_index import FootprintIndex, View
 from pipeline.footprint_stats import AREA_EDGES_M2
 from pipeline.viewer.row_groups import RowGroups
@@ -59,8 +59,10 @@ class IndexBuilder:
                 if self._is_stopped.is_set():
                     return
                 self._fill_group(group)
-        except DatasetError as error:
-            self.problem = str(error)
+        except (EveryroofError, OSError, ValueError) as error:
+            # The page shows it, and that its counts are of a part.
+            self.problem = str(error) or repr(error)
+            self._is_stopped.set()
         finally:
             with self._lock:
                 self._num_running -= 1

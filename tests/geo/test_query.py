@@ -35,6 +35,7 @@ from geo.s2cells import cell_from_token, cell_level, cell_parent, cell_token, s2
 from geo.score_thresholds import parse_thresholds
 
 NUM_ROWS = 2000
+BOW = shapely.Polygon([(0, 0), (1, 1), (1, 0), (0, 1)])
 TURNS = (-720, -360, 0, 360)
 CENTRES = {"kampala": (32.58, 0.31), "antimeridian": (179.9999, -16.8)}
 
@@ -256,6 +257,7 @@ def test_thresholds_by_region(drawn):
         ({"min_area_m2": 10.0, "max_area_m2": 5.0}, "areas from 10.0 to 5.0"),
         ({"dates": (datetime.date(2024, 1, 2), datetime.date(2024, 1, 1))}, "the first is later"),
         ({"limit": -1}, "limit = -1"),
+        ({"area": BOW}, r"area: Self-intersection.*repair it"),
         ({"s2_tokens": ("zz",)}, "'zz' is no S2 token"),
     ],
 )

@@ -107,7 +107,7 @@ def test_what_cannot_be_used_is_refused(tmp_path, out, existing):
         ((out, tmp_path / "empty.gpkg"), "it is empty"),
         ((out, tmp_path / "line.gpkg"), "neither polygons of a building's size nor points"),
         ((out, tmp_path / "none.gpkg"), "there is no file"),
-        ((out, existing, "--out", tmp_path / "x.shp"), "a shapefile is several files"),
+        ((out, existing, "--out", tmp_path / "x.shp"), "names no format that is written here"),
         ((out, existing, "--out", tmp_path / "x.what"), "names no format"),
         ((out, existing, "--out", tmp_path / "no" / "x.gpkg"), "there is no folder"),
         ((out, existing, "--only", "new"), "name a file with --out"),
