@@ -11,7 +11,6 @@ cut into pieces.
 from dataclasses import dataclass
 from typing import Literal
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
@@ -44,28 +43,10 @@ def find_rim(probability: UInt8Array, is_building: BoolArray) -> Rim:
         is_building: the same shape; neighbours that are cut apart have ground between them here,
             with the probability that it had before. Pixels without image data are ground, too.
     """
-    return Rim(*_find_rim(probability, is_building))
+    # numba is kept out of the import: whoever trains needs the names in this file only.
+    from geo.rim_kernel import find_rim_pixels
 
-
-@numba.njit(cache=True, nogil=True)
-def _find_rim(probability: UInt8Array, is_building: BoolArray) -> tuple[UInt16Array, UInt8Array]:
-    height, width = probability.shape
-    total = np.zeros((height, width), np.uint16)
-    count = np.zeros((height, width), np.uint8)
-    for row in range(height):
-        for col in range(width):
-            if not is_building[row, col]:
-                continue
-            sum_here, num = 0, 0
-            for step in range(4):
-                # Up, down, left, right.
-                y = row + (step == 1) - (step == 0)
-                x = col + (step == 3) - (step == 2)
-                if 0 <= y < height and 0 <= x < width and not is_building[y, x]:
-                    sum_here += probability[y, x]
-                    num += 1
-            total[row, col], count[row, col] = sum_here, num
-    return total, count
+    return Rim(*find_rim_pixels(probability, is_building))
 
 
 def contrast(

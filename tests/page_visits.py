@@ -68,13 +68,13 @@ class View:
         term = self.page.locator("#fields dt", has_text=re.compile(f"^{name}$"))
         return term.locator("xpath=following-sibling::dd[1]").inner_text()
 
-    def middle_building(self) -> dict[str, Any]:
-        """The building nearest to the middle of the map that is not small."""
+    def middle_building(self, min_confidence: float = 0.0) -> dict[str, Any]:
+        """The building nearest to the middle of the map that is not small, within a limit."""
         box = self.bounds()
         lon, lat = (box["west"] + box["east"]) / 2, (box["south"] + box["north"]) / 2
         names = "id, longitude, latitude, area_in_meters, confidence, full_plus_code, image_id"
         order = f"ORDER BY (longitude - {lon})**2 + (latitude - {lat})**2 LIMIT 1"
-        (row,) = rows(self.out, box, 0, 30, names, order)
+        (row,) = rows(self.out, box, min_confidence, 30, names, order)
         return dict(zip(names.split(", "), row, strict=True))
 
 
