@@ -19,7 +19,7 @@ DTYPES: dict[str, torch.dtype] = {
 # three times that.
 _GPU_BYTES_PER_PIXEL = 1500
 _MAX_GPU_BATCH = 16
-_MIN_STABLE_FP32_PX = 512
+_MIN_STABLE_FP32_PX = 1280
 
 
 def pick_device(device: Device) -> torch.device:
@@ -88,7 +88,10 @@ def is_thread_free(device: torch.device, precision: str, input_px: int, num_thre
     and 8 threads (single layers: up to 64) from 64 to 2304 px, but 3 threads differ in one layer at
     512 and 640 px. In fp32 torch computes a layer without oneDNN where a batch of one has at most
     20,480 values (`use_mkldnn` in aten/src/ATen/native/Convolution.cpp), which happens below 512 px
-    and then depends on the batch size, too, and now and then on the threads.
+    and then depends on the batch size, too, and now and then on the threads. Fused layers
+    (`model.window_network`) of an EfficientNet-Lite U-Net: equal bits for 1, 2, 4 and 8 threads in
+    bf16 (512 and 1280 px) and for up to 16 in fp32 at 1280 px; in fp32 one layer differs at 512 px
+    and 768 px with 8 threads, and at 640 px with 16.
     """
     if device.type != "cpu":
         return True

@@ -18,10 +18,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from model.fused_layers import FusedConv
 from model.patches import Patch, missing_patches, zero_missing
 
 # All that look beyond a single pixel of their input.
-_SPATIAL_LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.MaxPool2d, nn.AvgPool2d)
+_SPATIAL_LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.MaxPool2d, nn.AvgPool2d, FusedConv)
 
 
 class LayerMasking:

@@ -5,7 +5,6 @@ import dataclasses
 import logging
 import os
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -18,7 +17,6 @@ from geo.pixel_window import PixelWindow
 from model.bundle import Bundle, BundleMeta, load_bundle
 from model.cores import CoreProbability, join_cores
 from model.devices import (
-    DTYPES,
     Device,
     Precision,
     default_batch_size,
@@ -31,9 +29,9 @@ from model.devices import (
 )
 from model.errors import SegmentError
 from model.exported import Engine, ExportedBundle, export_format, load_exported
-from model.folding import fold_batch_norms
-from model.masking import LayerMasking, masks_nothing
+from model.masking import masks_nothing
 from model.tta import NUM_SYMMETRIES, apply_symmetry, mean_to_uint8, to_fixed_point, undo_symmetry
+from model.window_network import WindowNetwork
 from model.windows import check_window, plan_cores
 
 logger = logging.getLogger(__name__)
@@ -142,11 +140,10 @@ class Segmenter:
         torch.set_num_threads(self.num_threads)
         self._lock = threading.Lock()
         self._exported: Engine | None = None
-        self._num_folded = 0
         if isinstance(bundle, ExportedBundle):
             self._exported = bundle.open(self.device, self.num_threads)
         else:
-            self._network, self._masking, self._num_folded = self._prepare_network(bundle)
+            self._network = self._prepare_network(bundle)
         # (level / 255 - mean) / std as one multiplication and one addition.
         mean, std = np.asarray(meta.mean), np.asarray(meta.std)
         self._scale = self._per_band(1.0 / (255.0 * std))
@@ -248,33 +245,41 @@ class Segmenter:
         first = self.margin_px - self.reach_px
         return slice(first, self._input_px - first)
 
+    def _window(self, core: PixelWindow) -> tuple[slice, slice]:
+        """A core's window, as slices of a tile with its margin."""
+        end_px = self._input_px
+        return (
+            slice(core.row_off, core.row_off + end_px),
+            slice(core.col_off, core.col_off + end_px),
+        )
+
     @property
     def _input_px(self) -> int:
         """Side of a network input."""
         return self.window_px + 2 * self.margin_px
 
-    def _prepare_network(
-        self, bundle: Bundle
-    ) -> tuple[Callable[[Tensor], Tensor], LayerMasking, int]:
-        """The network on its device, folded and in its precision; its masking; folded layers."""
-        folded, num_folded = fold_batch_norms(bundle.build())
-        folded = folded.to(device=self.device, dtype=DTYPES[self.precision])
-        # mypy does not know this overload of Module.to.
-        network = folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        masking = LayerMasking(network)
-        if self.config.compile:
-            return torch.compile(network, dynamic=False), masking, num_folded
-        return network, masking, num_folded
+    def _prepare_network(self, bundle: Bundle) -> WindowNetwork:
+        """The network on its device, for windows of this size."""
+        return WindowNetwork(
+            bundle.build(),
+            device=self.device,
+            precision=self.precision,
+            spare_px=self.margin_px - self.reach_px,
+            stride_px=bundle.meta.network.stride_px,
+            num_bands=len(bundle.meta.bands),
+            has_compile=self.config.compile,
+        )
 
     def _per_band(self, values: npt.NDArray[np.float64]) -> Tensor:
         return torch.from_numpy(values.astype(np.float32)).view(1, -1, 1, 1).to(self.device)
 
     def _make_fingerprint(self) -> dict[str, Any]:
         is_free = is_thread_free(self.device, self.precision, self._input_px, self.num_threads)
-        engine: dict[str, Any] = {"engine": "eager"}
         if isinstance(self.bundle, ExportedBundle):
-            engine = self.bundle.runtime_facts()
+            engine = {**self.bundle.runtime_facts(), "num_folded": 0}
             is_free = is_free and self.bundle.format == "pt2"
+        else:
+            engine = {"engine": self._network.kind, "num_folded": self._network.num_folded}
         return {
             **device_fingerprint(self.device),
             **engine,
@@ -286,7 +291,6 @@ class Segmenter:
             "batch_size": self.stats.batch_size,
             "tta": self.config.tta,
             "compile": self.config.compile,
-            "num_folded": self._num_folded,
             "missing_ground": "zero at every layer",
         }
 
@@ -308,9 +312,14 @@ class Segmenter:
     ) -> list[tuple[PixelWindow, UInt8Array]]:
         """Probabilities of all cores; halves the batch and goes on when memory runs out."""
         results: list[Tensor] = []
-        done = 0
-        while done < len(cores):
-            batch = cores[done : done + self.stats.batch_size]
+        # Whole windows go another way than those with missing ground, so they share no batch:
+        # a window's bits must not depend on what is beside it.
+        whole = [core for core in cores if valid[self._window(core)].all()]
+        parted = [core for core in cores if not valid[self._window(core)].all()]
+        ordered, done = whole + parted, 0
+        while done < len(ordered):
+            end = len(whole) if done < len(whole) else len(ordered)
+            batch = ordered[done : min(done + self.stats.batch_size, end)]
             error = self._try_batch(batch, pixels, valid, results)
             if error is None:
                 done += len(batch)
@@ -321,7 +330,8 @@ class Segmenter:
             torch.cuda.current_stream(self.device).synchronize()
         self.stats.num_windows += len(cores)
         arrays = (array for result in results for array in result.numpy())
-        return list(zip(cores, arrays, strict=True))
+        by_core = dict(zip(ordered, arrays, strict=True))
+        return [(core, by_core[core]) for core in cores]
 
     def _try_batch(
         self,
@@ -376,8 +386,7 @@ class Segmenter:
         levels = torch.zeros((size, len(pixels), side, side), dtype=torch.uint8, pin_memory=is_cuda)
         mask = torch.zeros((size, 1, side, side), dtype=torch.bool, pin_memory=is_cuda)
         for index, core in enumerate(batch):
-            rows = slice(core.row_off, core.row_off + side)
-            cols = slice(core.col_off, core.col_off + side)
+            rows, cols = self._window(core)
             levels.numpy()[index] = pixels[:, rows, cols]
             mask.numpy()[index, 0] = valid[rows, cols]
         return (
@@ -392,8 +401,6 @@ class Segmenter:
         if not is_whole:
             # The mean colour is 0 after normalising.
             images.masked_fill_(~mask, 0.0)
-        if self._exported is None:
-            images = images.to(DTYPES[self.precision])
         if self.config.tta == "none":
             known = None if is_whole else mask
             return torch.round(self._probability(images, known).mul_(255.0)).to(torch.uint8)
@@ -410,9 +417,7 @@ class Segmenter:
         """float32 probabilities (N, side, side) of the inner part of normalised windows."""
         if self._exported is not None:
             return self._run_exported(self._exported, images, known)
-        with self._masking.using(known):
-            logits = self._network(images.contiguous(memory_format=torch.channels_last))
-        return self.bundle.meta.network.probability(logits[:, :, self._inner, self._inner])
+        return self.bundle.meta.network.probability(self._network(images, known))
 
     def _run_exported(self, engine: Engine, images: Tensor, known: Tensor | None) -> Tensor:
         """The same from an exported network, which sees windows in float32 and always a mask."""

@@ -17,7 +17,7 @@ from model import export
 from model.bundle import BundleMeta, load_bundle, read_meta, save_bundle
 from model.colour_bundle import save_colour_bundle
 from model.errors import BundleError, ExportError, SegmentError
-from model.export import check_parity, export_bundle
+from model.export import MAX_DIFFERENCE, check_parity, export_bundle
 from model.exported import ExportFormat, export_format, load_exported, read_export_facts
 from model.segment import Segmenter
 from model.separation import Separation
@@ -90,8 +90,10 @@ def test_the_segmenter_gives_the_same_with_missing_ground(
     other = Segmenter.load(exported[kind], device="cpu", batch_size=batch_size)
     found = other.segment(pixels, valid)
     assert np.ptp(wanted) > 100
-    assert np.abs(found.astype(int) - wanted).max() <= 1
-    assert np.mean((found >= 128) != (wanted >= 128)) < 1e-3
+    # In bfloat16 fused layers round less often than those of the export.
+    limit, share = (255 * MAX_DIFFERENCE["bf16"], 1e-2) if kind.endswith("bf16") else (1, 1e-3)
+    assert np.abs(found.astype(int) - wanted).max() <= limit
+    assert np.mean((found >= 128) != (wanted >= 128)) < share
     # And the mask is needed for that, or this would show nothing.
     unmasked = eager.segment(np.where(valid, pixels, 114).astype(np.uint8), np.ones_like(valid))
     assert np.abs(unmasked.astype(int) - wanted)[valid[32:-32, 32:-32]].max() > 10
@@ -196,7 +198,7 @@ def test_an_archive_holds_no_pickle(exported: dict[str, Path]) -> None:
 def test_the_fingerprint_tells_engines_apart(bundle_path: Path, exported: dict[str, Path]) -> None:
     prints = [Segmenter.load(bundle_path, device="cpu").fingerprint]
     prints += [Segmenter.load(path, device="cpu").fingerprint for path in exported.values()]
-    assert [one["engine"] for one in prints] == ["eager", "pt2", "pt2", "onnx"]
+    assert [one["engine"] for one in prints] == ["fused", "pt2", "pt2", "onnx"]
     assert len({json.dumps(one, sort_keys=True) for one in prints}) == 4
     assert prints[-1]["onnxruntime"] == onnxruntime.__version__
     assert prints[-1]["num_threads"] == torch.get_num_threads()

@@ -182,7 +182,7 @@ def test_inputs_are_left_alone_and_may_be_read_only(unet_bundle: Path) -> None:
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_bits_do_not_depend_on_batches_or_threads(unet_bundle: Path, precision: str) -> None:
     # Smaller inputs do depend on them in fp32, see `is_thread_free`.
-    window_px = (512 if precision == "fp32" else 128) - 2 * MARGIN_PX
+    window_px = (1280 if precision == "fp32" else 128) - 2 * MARGIN_PX
     pixels, valid = _tile(1, 2, window_px=window_px)
     options = {"precision": precision, "window_px": window_px}
     expected = Segmenter.load(unet_bundle, num_threads=1, **options).segment(pixels, valid)
@@ -362,7 +362,7 @@ def test_the_fingerprint_holds_what_the_bits_depend_on(
     unet_bundle: Path, colour_bundle: Path
 ) -> None:
     assert Segmenter.load(unet_bundle).fingerprint["num_folded"] == 30
-    large = {"precision": "fp32", "num_threads": 2, "window_px": 512}
+    large = {"precision": "fp32", "num_threads": 2, "window_px": 1280}
     base = Segmenter.load(colour_bundle, **large).fingerprint
     assert base["bundle"] == load_bundle(colour_bundle).sha256
     assert base["torch"] == torch.__version__
@@ -385,8 +385,8 @@ def test_the_fingerprint_holds_what_the_bits_depend_on(
     [
         ("cpu", "bf16", 64, 2, True),
         ("cpu", "bf16", 1280, 3, False),
-        ("cpu", "fp32", 512, 4, True),
-        ("cpu", "fp32", 480, 4, False),
+        ("cpu", "fp32", 1280, 4, True),
+        ("cpu", "fp32", 1248, 4, False),
         ("cuda", "fp32", 64, 3, True),
     ],
 )

@@ -1,0 +1,150 @@
+"""A bundle's network made ready for windows of one size: folded, fused, trimmed, masked.
+
+Windows on whole ground take the fast way: few, large layers (`model.fusing`), and no more of the
+decoder than reaches the pixels that are looked at. Where ground is missing every layer's input has
+to be masked (`model.masking`), doubled images among them, so there the doubling stays apart.
+"""
+
+import copy
+import logging
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor, fx, nn
+
+from model.devices import DTYPES
+from model.folding import fold_batch_norms
+from model.fused_layers import cast_layers
+from model.fusing import fuse_doubling, fuse_layers, trim_decoder
+from model.layer_graph import TRACE_ERRORS, trace_layers
+from model.masking import LayerMasking
+
+logger = logging.getLogger(__name__)
+
+Kind = Literal["eager", "compiled", "fused"]
+
+_MAX_DIFFERENCE = {torch.float32: 1e-3}
+_MAX_DIFFERENCE_SHORT = 0.1
+"""Mean difference of logits that a fused network may show, over their mean size: on noise it is
+some 0.02 in bfloat16 and 1e-5 in float32, and about 1 where a layer is wrong."""
+_CHECK_STRIDES = 2
+"""Pixels looked at when a network is tried, in strides of the network."""
+
+
+class WindowNetwork:
+    """Logits of the inner part of windows.
+
+    Args:
+        network: in evaluation mode, float32, on the CPU; its layers may be used.
+        device: where to run it.
+        precision: `bf16`, `fp16` or `fp32`.
+        spare_px: pixels at each side of a window's logits that nobody looks at.
+        stride_px: the sides of a window are a multiple of this.
+        num_bands: channels of a window.
+        has_compile: use torch.compile.
+
+    Attributes:
+        kind: how it is run; bits depend on it.
+        num_folded: batch normalisations that went into convolutions.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        device: torch.device,
+        precision: str,
+        spare_px: int,
+        stride_px: int,
+        num_bands: int,
+        has_compile: bool = False,
+    ) -> None:
+        self._dtype, self._spare_px = DTYPES[precision], spare_px
+        folded, self.num_folded = fold_batch_norms(network)
+        self.kind: Kind = "compiled" if has_compile else "eager"
+        self._missing_px = 0
+        small = torch.zeros(1, num_bands, 2 * stride_px, 2 * stride_px)
+        side = (2 * spare_px // stride_px + 1 + _CHECK_STRIDES) * stride_px
+        graphs = None if has_compile else _fused_graphs(folded, small, spare_px)
+        folded = folded.to(device=device)
+        cast_layers(folded, self._dtype)
+        self._masked: Callable[[Tensor], Tensor] = folded
+        self._whole: Callable[[Tensor], Tensor] = folded
+        masked_layers: nn.Module = folded
+        if graphs is not None:
+            masked, whole, missing_px = graphs
+            for graph in (masked, whole):
+                graph.to(device=device)
+                cast_layers(graph, self._dtype)
+            if self._is_like(folded, masked, whole, missing_px, num_bands, side):
+                self._masked, self._whole, self._missing_px = masked, whole, missing_px
+                self.kind, masked_layers = "fused", masked
+        self._masking = LayerMasking(masked_layers)
+        if has_compile:
+            self._whole = self._masked = torch.compile(folded, dynamic=False)
+
+    def __call__(self, images: Tensor, known: Tensor | None) -> Tensor:
+        """Logits (N, channels, S - 2 spare, S - 2 spare) of windows (N, bands, S, S).
+
+        Args:
+            images: normalised, on the device; cast if need be.
+            known: bool, shape (N, 1, S, S), False where ground is missing; None: nowhere.
+        """
+        images = images.to(self._dtype).contiguous(memory_format=torch.channels_last)
+        if known is None:
+            return _inner(self._whole(images), self._spare_px - self._missing_px)
+        with self._masking.using(known):
+            return _inner(self._masked(images), self._spare_px)
+
+    def _is_like(
+        self,
+        folded: nn.Module,
+        masked: nn.Module,
+        whole: nn.Module,
+        missing_px: int,
+        num_bands: int,
+        side: int,
+    ) -> bool:
+        """Whether both fused graphs say what the plain one says, here and now."""
+        noise = torch.randn(1, num_bands, side, side, generator=torch.Generator().manual_seed(0))
+        parameter = next(folded.parameters())
+        images = noise.to(parameter.device, self._dtype).contiguous(
+            memory_format=torch.channels_last
+        )
+        limit = _MAX_DIFFERENCE.get(self._dtype, _MAX_DIFFERENCE_SHORT)
+        try:
+            with torch.inference_mode():
+                wanted = _inner(folded(images), self._spare_px).float()
+                found = (
+                    _inner(masked(images), self._spare_px),
+                    _inner(whole(images), self._spare_px - missing_px),
+                )
+                size = wanted.abs().mean().clamp(min=1e-6)
+                difference = max(float((one - wanted).abs().mean() / size) for one in found)
+        except (RuntimeError, AttributeError, TypeError) as error:
+            logger.info("layers stay apart, this torch has no fused ones: %s", error)
+            return False
+        if not difference <= limit:
+            logger.warning("layers stay apart: fused ones differ by %.2g", difference)
+        return difference <= limit
+
+
+def _fused_graphs(
+    folded: nn.Module, small: Tensor, spare_px: int
+) -> tuple[fx.GraphModule, fx.GraphModule, int] | None:
+    """The graphs for windows with missing ground and for whole ones, and what the latter omits."""
+    try:
+        graph = folded if isinstance(folded, fx.GraphModule) else trace_layers(folded)
+        # Layers are changed on the way, and the plain network has to stay.
+        masked = fuse_layers(copy.deepcopy(graph), small)
+        whole = fuse_doubling(masked, small)
+        return masked, whole, trim_decoder(whole, spare_px)
+    except (*TRACE_ERRORS, AttributeError, KeyError) as error:
+        logger.info("layers stay apart, the network cannot be traced: %s", error)
+        return None
+
+
+def _inner(logits: Tensor, spare_px: int) -> Tensor:
+    end = logits.shape[2] - spare_px
+    return logits[:, :, spare_px:end, spare_px:end]
