@@ -46,6 +46,7 @@ class Part:
 
 PARTS = (
     Part("whole_job", "Whole job against the bare network", ("run.py", BANEPA, SHIPPED)),
+    Part("network", "The network, step by step", ("network.py", SHIPPED)),
     Part("segment", "Segmenting against bare passes", ("segment.py", SHIPPED)),
     Part("peers", "Against peers", ("peers.py",)),
     Part("growth", "From 10 to 10,000 tiles", ("growth.py",)),

@@ -57,7 +57,7 @@ def measure(bundle: Path, options: dict[str, object], rounds: int) -> dict[str, 
     def bare() -> None:
         with torch.inference_mode():
             for _ in range(num_passes):
-                segmenter._network(images)
+                segmenter._network(images, None)
 
     first_s = timed(lambda: segmenter.segment(pixels, valid))
     timed(bare)
