@@ -407,13 +407,18 @@ class _DetectDoFn(beam.DoFn):
 
         self._model = self._shared.acquire(load, tag=self._spec.bundle_sha256)
         self._detector = TileDetector(self._spec, self._model.segmenter)
+        # Here: it rehearses stages that import this one.
+        from pipeline.rehearsal import Rehearsal
 
-    def process(self, run: TileRun, profiled: Any) -> Iterable[Any]:
+        self._rehearsal = Rehearsal(self._spec)
+
+    def process(self, run: TileRun, profiled: Iterable[None]) -> Iterable[Any]:
         zone, row, first, length = run
         for col in range(first, first + length):
             tile = Tile(zone, self._spec.gsd_mm, self._spec.tile_px, row, col)
             for detection in self._detector.start(tile):
                 yield from self._emit(detection)
+            self._rehearsal.start(tile)
 
     def finish_bundle(self) -> Iterable[Any]:
         ended = list(self._detector.finish())
@@ -429,6 +434,7 @@ class _DetectDoFn(beam.DoFn):
     def teardown(self) -> None:
         if hasattr(self, "_detector"):
             self._detector.close()
+            self._rehearsal.join()
 
     def _emit(self, detection: Detection) -> Iterator[Any]:
         record, ref = detection.record, detection.ref

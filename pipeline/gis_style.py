@@ -6,6 +6,7 @@ a GeoPackage; or in a layer definition (.qlr). Columns that a format leaves out 
 has no date) are left blank.
 """
 
+import functools
 import itertools
 import sqlite3
 from collections.abc import Sequence
@@ -47,6 +48,14 @@ _SHARD_MAP_TIP = (
     ("Footprints", 'format_number("footprints", 0)'),
     ("Size", "format_number(\"bytes\" / 1e6, 1) || ' MB'"),
     ("Density", "format_number(\"footprints_per_km2\", 0) || ' per km²'"),
+)
+_TEMPLATES = (
+    "footprints.vrt",
+    "qgis_footprints.xml",
+    "qgis_layers.qlr",
+    "qgis_macros.xml",
+    "qgis_shards.xml",
+    "qgis_style.qml",
 )
 _DENSITY = ((0, "#F2F0F7"), (50, "#CBC9E2"), (200, "#9E9AC8"), (1000, "#756BB1"), (3000, "#54278F"))
 """Footprints per square kilometre: where a class begins, and its colour (ColorBrewer's Purples)."""
@@ -209,13 +218,24 @@ def _tip_html(rows: Sequence[tuple[str, str]]) -> str:
     return f"<table>{cells}</table>"
 
 
-def render(template: str, **values: Any) -> str:
-    """A template of the package, filled in; values are escaped for XML."""
-    environment = jinja2.Environment(
+@functools.cache
+def _environment() -> jinja2.Environment:
+    # One for all: it keeps the templates that it has compiled.
+    return jinja2.Environment(
         loader=jinja2.PackageLoader("pipeline", "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(template).render(**values) + "\n"
+
+
+def load_templates() -> None:
+    """Compile the templates, which otherwise happens when they are first filled in."""
+    for name in _TEMPLATES:
+        _environment().get_template(name)
+
+
+def render(template: str, **values: Any) -> str:
+    """A template of the package, filled in; values are escaped for XML."""
+    return _environment().get_template(template).render(**values) + "\n"

@@ -3,6 +3,7 @@
 It starts the job again when a worker died. Light on purpose: no torch, no Beam, no arrays.
 """
 
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -47,6 +48,7 @@ CANCEL_S = 60.0
 POLL_S = 0.25
 REMOTE_POLL_S = 3.0
 """Between looks into a journal in a bucket: each look is a request for a thousand objects."""
+_REQUEST_NAME = "request.json"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,6 +61,7 @@ class JobRequest:
         fresh: forget the tile store.
         workers: worker processes on this machine.
         beam_flags: flags for Beam, untouched.
+        begin: when the command was started, or was at its latest try; seconds since the epoch.
     """
 
     config_path: str | None
@@ -66,6 +69,17 @@ class JobRequest:
     fresh: bool
     workers: int
     beam_flags: tuple[str, ...]
+    begin: float = dataclasses.field(default_factory=time.time)
+
+    def write(self, folder: Path) -> None:
+        """Leave the request in a folder, for the job process."""
+        (folder / _REQUEST_NAME).write_text(json.dumps(dataclasses.asdict(self)))
+
+    @classmethod
+    def read(cls, folder: Path) -> "JobRequest":
+        """The request that was left in a folder."""
+        data = json.loads((folder / _REQUEST_NAME).read_text())
+        return cls(**{**data, "beam_flags": tuple(data["beam_flags"])})
 
     @property
     def is_remote(self) -> bool:
@@ -101,7 +115,7 @@ def supervise(request: JobRequest, console: Console) -> int:
             return kind
         what = "the engine's job failed" if kind == EXIT_REMOTE_FAILED else "a worker died"
         console.print(f"[yellow]{what} ({reason}); finished tiles are kept, resuming[/]")
-        request = dataclasses.replace(request, fresh=False)
+        request = dataclasses.replace(request, fresh=False, begin=time.time())
 
 
 def _death_reason(status: int) -> str:
@@ -150,7 +164,7 @@ def _interrupt(job: "subprocess.Popen[bytes]", request: JobRequest, console: Con
 
 
 def _start_job(request: JobRequest, folder: Path) -> "subprocess.Popen[bytes]":
-    (folder / "request.json").write_text(json.dumps(dataclasses.asdict(request)))
+    request.write(folder)
     environment = {
         **os.environ,
         ENVIRONMENT_NAME: supervisor_name(),
@@ -160,7 +174,7 @@ def _start_job(request: JobRequest, folder: Path) -> "subprocess.Popen[bytes]":
         "EVERYROOF_RUN_TOKEN": uuid.uuid4().hex[:12],
     }
     return subprocess.Popen(
-        [sys.executable, "-P", "-c", "from pipeline.job import main; main()"],
+        [sys.executable, "-P", "-c", "from pipeline.job_start import main; main()"],
         env=environment,
         stdin=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -186,7 +200,9 @@ def _follow(
             view.show(state)
         if is_over:
             return
-        time.sleep(POLL_S)
+        # Not asleep: the end of a short job is seen at once.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            job.wait(timeout=POLL_S)
 
 
 def _update(state: RunState, reader: JournalReader) -> None:

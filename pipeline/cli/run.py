@@ -1,6 +1,7 @@
 """`everyroof run`: imagery in, footprints out."""
 
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,13 @@ def run_command(
     from pipeline.supervise import JobRequest, supervise
 
     request = JobRequest(
-        config_path=config, config=data, fresh=not resume, workers=workers, beam_flags=beam_flags
+        config_path=config,
+        config=data,
+        fresh=not resume,
+        workers=workers,
+        beam_flags=beam_flags,
+        # All that this process did so far was to start.
+        begin=time.time() - time.process_time(),
     )
     sys.exit(supervise(request, Console(stderr=True)))
 
