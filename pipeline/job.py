@@ -13,12 +13,7 @@ from typing import Any, NoReturn
 from geo.errors import EveryroofError
 from geo.remote_names import redact
 from pipeline.config import RunConfig, load_config, parse_config
-from pipeline.job_start import settle_heap
-from pipeline.launcher_heap import keep_heap_small
-from pipeline.orphan_guard import end_with_supervisor
-from pipeline.output_folder import prepare_output
-from pipeline.spec import JobSpec, resolve_config
-from pipeline.supervise import (
+from pipeline.job_request import (
     EXIT_FAILED_TILES,
     EXIT_OK,
     EXIT_REMOTE_FAILED,
@@ -27,6 +22,11 @@ from pipeline.supervise import (
     EXIT_WORKER_DIED,
     JobRequest,
 )
+from pipeline.job_start import settle_heap
+from pipeline.launcher_heap import keep_heap_small
+from pipeline.orphan_guard import end_with_supervisor
+from pipeline.output_folder import prepare_output
+from pipeline.spec import JobSpec, resolve_config
 from pipeline.tile_store import TileStore
 
 logger = logging.getLogger(__name__)

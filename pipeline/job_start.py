@@ -13,8 +13,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from pipeline.job_request import JobRequest
 from pipeline.logs import configure_logging
-from pipeline.supervise import JobRequest
 
 UNUSED = ("boto3",)
 """What rasterio and Beam do without, and say nothing of it, where it is not installed."""

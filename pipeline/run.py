@@ -12,12 +12,12 @@ from pipeline.cover import Cover
 from pipeline.detect import DetectBuildings, TileRef
 from pipeline.finish import FinishFootprints, by_block, merged_by_block
 from pipeline.image_index import index_folder
+from pipeline.job_request import LOCAL_RUNNERS
 from pipeline.merge import MergeSeams, level_sizes
 from pipeline.plan import CELLS_OF_A_LARGE_JOB, PlanTiles, ProfileImages, profiled_ahead
 from pipeline.publish import PublishDataset
 from pipeline.resolve import ResolveOverlaps
 from pipeline.spec import JobSpec, TileKey
-from pipeline.supervise import LOCAL_RUNNERS
 from pipeline.write import WriteLedger, WriteShards
 
 logger = logging.getLogger(__name__)

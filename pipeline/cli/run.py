@@ -49,7 +49,8 @@ def run_command(
         return
     from rich.console import Console
 
-    from pipeline.supervise import JobRequest, supervise
+    from pipeline.job_request import JobRequest
+    from pipeline.supervise import supervise
 
     request = JobRequest(
         config_path=config,
