@@ -410,7 +410,8 @@ class _DetectDoFn(beam.DoFn):
         # Here: it rehearses stages that import this one.
         from pipeline.rehearsal import Rehearsal
 
-        self._rehearsal = Rehearsal(self._spec)
+        self._rehearsal = Rehearsal(self._spec, self._detector.cover.zones()[0])
+        self._rehearsal.start()
 
     def process(self, run: TileRun, profiled: Iterable[None]) -> Iterable[Any]:
         zone, row, first, length = run
@@ -418,7 +419,6 @@ class _DetectDoFn(beam.DoFn):
             tile = Tile(zone, self._spec.gsd_mm, self._spec.tile_px, row, col)
             for detection in self._detector.start(tile):
                 yield from self._emit(detection)
-            self._rehearsal.start(tile)
 
     def finish_bundle(self) -> Iterable[Any]:
         ended = list(self._detector.finish())
@@ -434,6 +434,7 @@ class _DetectDoFn(beam.DoFn):
     def teardown(self) -> None:
         if hasattr(self, "_detector"):
             self._detector.close()
+        if hasattr(self, "_rehearsal"):
             self._rehearsal.join()
 
     def _emit(self, detection: Detection) -> Iterator[Any]:

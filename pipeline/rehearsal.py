@@ -11,7 +11,6 @@ import numpy as np
 import pystac
 
 from geo.components import find_instances
-from geo.grid import Tile
 from geo.pixel_window import PixelWindow
 from geo.shards import count_cells
 from pipeline import gis_style, report
@@ -24,33 +23,34 @@ logger = logging.getLogger(__name__)
 
 _SIDE_PX = 64
 _HOUSE_PX = slice(16, 48)
+_EASTING_M = 500_000.0
+"""Of the middle of a zone, and of the house, on the equator."""
 
 
 class Rehearsal:
-    """A thread that does the last steps once, on a house that nobody sees."""
+    """The last steps done once, in a thread, for a house that nobody sees.
 
-    def __init__(self, spec: JobSpec) -> None:
-        self._spec = spec
-        self._thread: threading.Thread | None = None
+    Args:
+        spec: the job.
+        zone: UTM zone that the house stands in.
+    """
 
-    def start(self, tile: Tile) -> None:
-        """Begin, unless that was done before.
+    def __init__(self, spec: JobSpec, zone: int) -> None:
+        self._spec, self._zone = spec, zone
+        self._thread = threading.Thread(target=self.run, name="rehearsal")
 
-        Args:
-            tile: where the house stands.
-        """
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, args=(tile,), name="rehearsal")
-            self._thread.start()
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
 
     def join(self) -> None:
         """Wait for its end."""
-        if self._thread is not None:
-            self._thread.join()
+        self._thread.join()
 
-    def _run(self, tile: Tile) -> None:
+    def run(self) -> None:
+        """Do it, in the calling thread."""
         try:
-            self._finish_house(tile)
+            self._finish_house()
             gis_style.load_templates()
             report.load_templates()
             # Its first call imports every extension that is installed.
@@ -58,12 +58,12 @@ class Rehearsal:
         except Exception as error:  # noqa: BLE001 - whatever it is, the run itself meets it and says so
             logger.debug("rehearsal: %s", error)
 
-    def _finish_house(self, tile: Tile) -> None:
+    def _finish_house(self) -> None:
         spec = self._spec
         probability = np.zeros((_SIDE_PX, _SIDE_PX), np.uint8)
         probability[_HOUSE_PX, _HOUSE_PX] = 255
-        window = PixelWindow(tile.window.col_off, tile.window.row_off, _SIDE_PX, _SIDE_PX)
+        window = PixelWindow(round(_EASTING_M / spec.gsd_m), 0, _SIDE_PX, _SIDE_PX)
         house = find_instances(probability, threshold=255, window=window)
         shelf = ImageShelf(spec, TileStore(spec.store_path))
-        table, _ = finish_instances(spec, shelf, tile.zone, house)
+        table, _ = finish_instances(spec, shelf, self._zone, house)
         count_cells(table["s2_cell"].to_numpy())
