@@ -407,11 +407,6 @@ class _DetectDoFn(beam.DoFn):
 
         self._model = self._shared.acquire(load, tag=self._spec.bundle_sha256)
         self._detector = TileDetector(self._spec, self._model.segmenter)
-        # Here: it rehearses stages that import this one.
-        from pipeline.rehearsal import Rehearsal
-
-        self._rehearsal = Rehearsal(self._spec, self._detector.cover.zones()[0])
-        self._rehearsal.start()
 
     def process(self, run: TileRun, profiled: Iterable[None]) -> Iterable[Any]:
         zone, row, first, length = run
@@ -434,8 +429,6 @@ class _DetectDoFn(beam.DoFn):
     def teardown(self) -> None:
         if hasattr(self, "_detector"):
             self._detector.close()
-        if hasattr(self, "_rehearsal"):
-            self._rehearsal.join()
 
     def _emit(self, detection: Detection) -> Iterator[Any]:
         record, ref = detection.record, detection.ref

@@ -49,14 +49,6 @@ _SHARD_MAP_TIP = (
     ("Size", "format_number(\"bytes\" / 1e6, 1) || ' MB'"),
     ("Density", "format_number(\"footprints_per_km2\", 0) || ' per km²'"),
 )
-_TEMPLATES = (
-    "footprints.vrt",
-    "qgis_footprints.xml",
-    "qgis_layers.qlr",
-    "qgis_macros.xml",
-    "qgis_shards.xml",
-    "qgis_style.qml",
-)
 _DENSITY = ((0, "#F2F0F7"), (50, "#CBC9E2"), (200, "#9E9AC8"), (1000, "#756BB1"), (3000, "#54278F"))
 """Footprints per square kilometre: where a class begins, and its colour (ColorBrewer's Purples)."""
 
@@ -228,12 +220,6 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-
-
-def load_templates() -> None:
-    """Compile the templates, which otherwise happens when they are first filled in."""
-    for name in _TEMPLATES:
-        _environment().get_template(name)
 
 
 def render(template: str, **values: Any) -> str:

@@ -281,12 +281,6 @@ def render_report(summary: RunSummary) -> str:
     )
 
 
-def load_templates() -> None:
-    """Compile the page's templates, which otherwise happens when it is first rendered."""
-    for name in ("report.html", "style.css"):
-        page_environment().get_template(name)
-
-
 @functools.cache
 def page_environment() -> jinja2.Environment:
     """Templates of the pages: escaped, strict about names, with filters for amounts.

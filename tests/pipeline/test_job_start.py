@@ -1,4 +1,4 @@
-"""What the two processes of a run import, and what a job does before its first tile."""
+"""What the two processes of a run import, and from when on a job counts."""
 
 import dataclasses
 import gc
@@ -6,15 +6,13 @@ import json
 import subprocess
 import sys
 import time
-from types import SimpleNamespace
 
 import pytest
-from running import EVERYROOF, make_config, run_here, shard_hashes, write_config
+from running import EVERYROOF, make_config, run_here, write_config
 from synthetic import draw_town, write_town
 
 from pipeline.job_request import JobRequest
 from pipeline.job_start import UNUSED, hidden, settle_heap
-from pipeline.rehearsal import Rehearsal
 from pipeline.run import build_graph
 
 # Each takes a tenth of a second or more, and is for something that a plain run does not do.
@@ -135,29 +133,3 @@ def test_quick_options_lay_out_the_same_graph(tmp_path):
         assert options.view_as(StandardOptions).streaming
         assert options.get_all_options()["streaming"]
     assert graphs[0] == graphs[1]
-
-
-def test_a_rehearsal_leaves_nothing_behind(tmp_path):
-    image = write_town(tmp_path / "town.tif", draw_town(700, 600, seed=3))
-    spec = run_here(make_config(tmp_path, [image]))
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    hashes = shard_hashes(spec.out_path)
-    rehearsal = Rehearsal(spec, 36)
-    rehearsal.start()
-    rehearsal.join()
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
-    assert shard_hashes(spec.out_path) == hashes
-
-
-def test_a_rehearsal_gets_to_its_end(tmp_path, caplog):
-    image = write_town(tmp_path / "town.tif", draw_town(700, 600, seed=3))
-    spec = run_here(make_config(tmp_path, [image]))
-    with caplog.at_level("DEBUG", "pipeline.rehearsal"):
-        Rehearsal(spec, 36).run()
-    assert caplog.text == ""
-
-
-def test_a_rehearsal_that_fails_stops_nothing(caplog):
-    with caplog.at_level("DEBUG", "pipeline.rehearsal"):
-        Rehearsal(SimpleNamespace(), 36).run()
-    assert "gsd_m" in caplog.text
