@@ -9,8 +9,8 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import geopandas
 import numpy as np
 import numpy.typing as npt
 import pyarrow
@@ -21,6 +21,9 @@ from geo.errors import DatasetError
 from geo.grid import WorldGrid, wrap_longitude, zone_of_longitude
 from geo.images import open_image
 from geo.matching import Int64Array, PolygonObjects
+
+if TYPE_CHECKING:
+    import geopandas
 
 _LOGGER = logging.getLogger(__name__)
 _PARQUET_SUFFIXES = (".parquet", ".geoparquet", ".pq")
@@ -112,13 +115,15 @@ def read_extent(path: str | Path, crs: pyproj.CRS) -> shapely.Geometry:
     Raises:
         RasterError: if it is missing, no raster, or without georeference.
     """
+    import geopandas
+
     outline = shapely.Polygon(open_image(str(path), num_bands=1).footprint)
     extent: shapely.Geometry = geopandas.GeoSeries([outline], crs=_LONLAT).to_crs(crs).iloc[0]
     return extent
 
 
 def layer_of_frame(
-    frame: geopandas.GeoDataFrame,
+    frame: "geopandas.GeoDataFrame",
     *,
     name: str,
     crs: pyproj.CRS | None = None,
@@ -167,7 +172,10 @@ def metric_crs(frame: "geopandas.GeoDataFrame | geopandas.GeoSeries") -> pyproj.
     return WorldGrid(zone_of_longitude(float(wrap_longitude(middle))), 1000).crs
 
 
-def _read_frame(path: str | Path) -> geopandas.GeoDataFrame:
+def _read_frame(path: str | Path) -> "geopandas.GeoDataFrame":
+    # Here: a run without an area of interest reads no vector file, and should not wait for pandas.
+    import geopandas
+
     text = str(path)
     is_remote = "://" in text or text.startswith("/vsi")
     if not is_remote and not Path(path).exists():
@@ -185,7 +193,7 @@ def _read_frame(path: str | Path) -> geopandas.GeoDataFrame:
 
 
 def _to_layer(
-    name: str, frame: geopandas.GeoDataFrame, crs: pyproj.CRS, columns: Sequence[str]
+    name: str, frame: "geopandas.GeoDataFrame", crs: pyproj.CRS, columns: Sequence[str]
 ) -> PolygonLayer:
     shapes = shapely.force_2d(np.asarray(frame.geometry.array, object))
     if not np.isfinite(shapely.get_coordinates(shapes)).all():

@@ -408,7 +408,7 @@ class _DetectDoFn(beam.DoFn):
         self._model = self._shared.acquire(load, tag=self._spec.bundle_sha256)
         self._detector = TileDetector(self._spec, self._model.segmenter)
 
-    def process(self, run: TileRun, profiled: Any) -> Iterable[Any]:
+    def process(self, run: TileRun, profiled: Iterable[None]) -> Iterable[Any]:
         zone, row, first, length = run
         for col in range(first, first + length):
             tile = Tile(zone, self._spec.gsd_mm, self._spec.tile_px, row, col)

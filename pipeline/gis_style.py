@@ -6,6 +6,7 @@ a GeoPackage; or in a layer definition (.qlr). Columns that a format leaves out 
 has no date) are left blank.
 """
 
+import functools
 import itertools
 import sqlite3
 from collections.abc import Sequence
@@ -209,13 +210,18 @@ def _tip_html(rows: Sequence[tuple[str, str]]) -> str:
     return f"<table>{cells}</table>"
 
 
-def render(template: str, **values: Any) -> str:
-    """A template of the package, filled in; values are escaped for XML."""
-    environment = jinja2.Environment(
+@functools.cache
+def _environment() -> jinja2.Environment:
+    # One for all: it keeps the templates that it has compiled.
+    return jinja2.Environment(
         loader=jinja2.PackageLoader("pipeline", "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(template).render(**values) + "\n"
+
+
+def render(template: str, **values: Any) -> str:
+    """A template of the package, filled in; values are escaped for XML."""
+    return _environment().get_template(template).render(**values) + "\n"

@@ -8,17 +8,12 @@ import threading
 import time
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from geo.errors import EveryroofError
 from geo.remote_names import redact
 from pipeline.config import RunConfig, load_config, parse_config
-from pipeline.launcher_heap import keep_heap_small
-from pipeline.logs import configure_logging
-from pipeline.orphan_guard import end_with_supervisor
-from pipeline.output_folder import prepare_output
-from pipeline.spec import JobSpec, resolve_config
-from pipeline.supervise import (
+from pipeline.job_request import (
     EXIT_FAILED_TILES,
     EXIT_OK,
     EXIT_REMOTE_FAILED,
@@ -27,21 +22,26 @@ from pipeline.supervise import (
     EXIT_WORKER_DIED,
     JobRequest,
 )
+from pipeline.job_start import settle_heap
+from pipeline.launcher_heap import keep_heap_small
+from pipeline.orphan_guard import end_with_supervisor
+from pipeline.output_folder import prepare_output
+from pipeline.spec import JobSpec, resolve_config
 from pipeline.tile_store import TileStore
 
 logger = logging.getLogger(__name__)
 
 
-def main() -> None:
-    """Entry of the process; the environment names the folder with the request."""
-    begin = time.time()
-    configure_logging()
+def run_and_leave(request: JobRequest, folder: Path) -> NoReturn:
+    """Run a job and end the process with its exit status.
+
+    Args:
+        request: what to do.
+        folder: where the supervisor looks for word of us.
+    """
     end_with_supervisor()
-    folder = Path(os.environ["EVERYROOF_JOB"])
-    data = json.loads((folder / "request.json").read_text())
-    request = JobRequest(**{**data, "beam_flags": tuple(data["beam_flags"])})
     try:
-        status = run_job(request, folder, begin)
+        status = run_job(request, folder)
     except EveryroofError as error:
         _say(f"everyroof: {error}")
         status = EXIT_USAGE
@@ -74,15 +74,16 @@ def request_config(request: JobRequest) -> RunConfig:
     return parse_config(request.config, source="the command line")
 
 
-def run_job(request: JobRequest, folder: Path, begin: float) -> int:
+def run_job(request: JobRequest, folder: Path) -> int:
     """Run one job; returns the exit status."""
     if request.workers > 1:
         # With one worker this process runs the network, too.
         keep_heap_small()
-    config = request_config(request)
-    spec = resolve_config(config, run_token=os.environ["EVERYROOF_RUN_TOKEN"])
     from pipeline.run import is_local, run_graph
 
+    settle_heap()
+    config = request_config(request)
+    spec = resolve_config(config, run_token=os.environ["EVERYROOF_RUN_TOKEN"])
     options = _beam_options(request)
     running = None if is_local(options) else _running_job(spec, options, fresh=request.fresh)
     store = TileStore(spec.store_path)
@@ -98,7 +99,8 @@ def run_job(request: JobRequest, folder: Path, begin: float) -> int:
     _limit_threads(request)
     if is_local(options) and request.workers > 1:
         _end_when_worker_dies()
-    journal.write("started", seconds=round(time.time() - begin, 3), begin=begin)
+    seconds = round(time.time() - request.begin, 3)
+    journal.write("started", seconds=seconds, begin=request.begin)
     run_graph(spec, options)
     journal.flush()
     return _verdict(spec)
@@ -113,13 +115,17 @@ def _running_job(spec: JobSpec, options: Any, *, fresh: bool) -> Any:
 def _beam_options(request: JobRequest) -> Any:
     from apache_beam.options.pipeline_options import PipelineOptions
 
+    from pipeline.beam_options import QuickOptions
+
+    if request.is_remote:
+        return PipelineOptions(list(request.beam_flags))
     flags = list(request.beam_flags)
     if request.workers > 1:
         flags += [
             f"--direct_num_workers={request.workers}",
             "--direct_running_mode=multi_processing",
         ]
-    return PipelineOptions(flags)
+    return QuickOptions(flags)
 
 
 def _limit_threads(request: JobRequest) -> None:

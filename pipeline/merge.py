@@ -82,11 +82,7 @@ class MergeSeams(beam.PTransform):
 
     def expand(self, refs: Any) -> Any:
         """Wire one shuffle per level."""
-        pieces = (
-            refs
-            | "WithPieces" >> beam.Filter(lambda ref: ref.num_pieces > 0)
-            | "ToPieces" >> beam.Map(_tile_pieces).with_output_types(PiecesRef)
-        )
+        pieces = refs | "ToPieces" >> beam.FlatMap(_tile_pieces).with_output_types(PiecesRef)
         merged, notes = [], []
         for level, size in enumerate(self._level_sizes, start=1):
             result = (
@@ -124,8 +120,9 @@ def level_sizes(extents: Iterable[tuple[int, int, int, int]]) -> list[int | None
     return [*sizes, None]
 
 
-def _tile_pieces(ref: TileRef) -> PiecesRef:
-    return PiecesRef(key=ref.key, name=ref.tile_hash, is_tile=True, images=ref.images)
+def _tile_pieces(ref: TileRef) -> Iterable[PiecesRef]:
+    if ref.num_pieces:
+        yield PiecesRef(key=ref.key, name=ref.tile_hash, is_tile=True, images=ref.images)
 
 
 class _KeyByCell:

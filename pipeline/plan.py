@@ -18,7 +18,7 @@ from pipeline.tile_store import TileStore
 TileRun = tuple[int, int, int, int]
 """(zone, tile row, first tile col, number of tiles): neighbours in one row of tiles."""
 CELLS_OF_A_LARGE_JOB = 8
-"""Planning cells from which tiles travel in runs."""
+"""Planning cells from which tiles travel in runs, and work is cleared away by all workers."""
 MAX_PROFILED_AHEAD = 256
 """Images up to which all profiles are made before any tile; of more, only those that tiles need."""
 

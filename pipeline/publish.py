@@ -35,47 +35,54 @@ from pipeline.tile_store import TileStore
 from pipeline.write import WrittenShard
 
 MANIFEST_NAME = "manifest.json"
-TILES_OF_A_LARGE_JOB = 10_000
-"""Tiles from which the tables of later stages are removed by all workers."""
 
 
 class PublishDataset(beam.PTransform):
     """Shards and ledger to a complete dataset: STAC, GIS files, report, run.json, manifest last.
 
     Input: the pipeline's root; side inputs: all `WrittenShard`s and the `LedgerSummary`. Files that
-    the manifest will not name are removed before it is written. Retries are safe.
+    the manifest will not name are removed before it is written. Of a large job the tables of later
+    stages are then removed by all workers. Retries are safe.
     """
 
-    def __init__(self, spec: JobSpec, shards: Any, ledger: Any) -> None:
+    def __init__(self, spec: JobSpec, shards: Any, ledger: Any, *, is_large: bool = False) -> None:
         super().__init__()
         self._spec = spec
         self._shards = shards
         self._ledger = ledger
+        self._is_large = is_large
 
     def expand(self, root: Any) -> Any:
         """Wire the transform."""
         published = (
             root
-            | "Once" >> beam.Create([None])
+            | "Once" >> beam.Impulse()
             | "Publish"
-            >> beam.FlatMap(
+            >> beam.Map(
                 _publish,
                 self._spec,
                 shards=beam.pvalue.AsList(self._shards),
                 ledger=beam.pvalue.AsList(self._ledger),
             )
         )
+        if not self._is_large:
+            return published | "RemoveWork" >> beam.Map(_remove_work, self._spec)
         # Two files a tile to remove, a millisecond each: more than one worker's work for a country.
         return (
             published
+            | "ListFolders" >> beam.FlatMap(_work_folders, self._spec)
             | "SpreadFolders" >> beam.Reshuffle()
             | "RemoveFolder" >> beam.Map(remove_tree)
             | "AllRemoved" >> beam.combiners.Count.Globally()
-            | "RemoveRest" >> beam.Map(lambda _, spec: _remove_rest(spec), self._spec)
+            | "RemoveRest" >> beam.Map(_remove_work, self._spec)
         )
 
 
-def _remove_rest(spec: JobSpec) -> None:
+def _work_folders(_: None, spec: JobSpec) -> list[Place]:
+    return TileStore(spec.store_path).work_folders(spec.run_token)
+
+
+def _remove_work(_: Any, spec: JobSpec) -> None:
     work = spec.store_path / "work"
     remove_tree(work / spec.run_token)
     if isinstance(work, Path):
@@ -85,9 +92,9 @@ def _remove_rest(spec: JobSpec) -> None:
 
 
 def _publish(
-    _: None, spec: JobSpec, shards: Sequence[WrittenShard], ledger: Sequence[LedgerSummary]
-) -> list[Place]:
-    """Write what makes a dataset; folders of a large job that others may remove side by side."""
+    _: bytes, spec: JobSpec, shards: Sequence[WrittenShard], ledger: Sequence[LedgerSummary]
+) -> None:
+    """Write what makes a dataset."""
     begin = time.perf_counter()
     store = TileStore(spec.store_path)
     shards = sorted(shards, key=lambda shard: shard.token)
@@ -105,8 +112,6 @@ def _publish(
     journal = store.journal(spec.run_token)
     note_element(journal, "PublishDataset", begin)
     journal.flush()
-    is_large = summary.num_tiles >= TILES_OF_A_LARGE_JOB
-    return store.work_folders(spec.run_token) if is_large else []
 
 
 def _empty_ledger(spec: JobSpec) -> LedgerSummary:

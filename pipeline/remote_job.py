@@ -29,8 +29,8 @@ from pipeline.flink_jobs import (
     follow_job,
     last_cause,
 )
+from pipeline.job_request import EXIT_INTERRUPTED, EXIT_RUN_FAILED
 from pipeline.spec import JobSpec, output_name
-from pipeline.supervise import EXIT_INTERRUPTED, EXIT_RUN_FAILED
 
 logger = logging.getLogger(__name__)
 PREFIX = "everyroof-"

@@ -5,6 +5,7 @@ dark. It is made from a `RunSummary`, which the run fills, and is the only outpu
 that holds timings.
 """
 
+import functools
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -280,8 +281,12 @@ def render_report(summary: RunSummary) -> str:
     )
 
 
+@functools.cache
 def page_environment() -> jinja2.Environment:
-    """Templates of the pages: escaped, strict about names, with filters for amounts."""
+    """Templates of the pages: escaped, strict about names, with filters for amounts.
+
+    One for all pages, as it keeps the templates that it has compiled; not to be changed.
+    """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("pipeline", "templates"),
         autoescape=True,

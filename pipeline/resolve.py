@@ -71,7 +71,9 @@ class _ResolveDoFn(beam.DoFn):
         self._finished = _FinishedTables(self._store, self._spec.run_token)
         self._journal = self._store.journal(self._spec.run_token)
 
-    def process(self, key: TileKey, finished: int) -> Iterable[tuple[TileKey, CellCounts]]:
+    def process(
+        self, key: TileKey, finished: Iterable[None]
+    ) -> Iterable[tuple[TileKey, CellCounts]]:
         begin = time.perf_counter()
         table, facts = self._finished.load(key)
         context = self._context(key, table, facts["bounds"])

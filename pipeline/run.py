@@ -2,21 +2,22 @@
 
 import dataclasses
 import logging
+from collections.abc import Iterable
 from typing import Any
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipeline.cover import Cover
-from pipeline.detect import DetectBuildings
+from pipeline.detect import DetectBuildings, TileRef
 from pipeline.finish import FinishFootprints, by_block, merged_by_block
 from pipeline.image_index import index_folder
+from pipeline.job_request import LOCAL_RUNNERS
 from pipeline.merge import MergeSeams, level_sizes
-from pipeline.plan import PlanTiles, ProfileImages, profiled_ahead
+from pipeline.plan import CELLS_OF_A_LARGE_JOB, PlanTiles, ProfileImages, profiled_ahead
 from pipeline.publish import PublishDataset
 from pipeline.resolve import ResolveOverlaps
-from pipeline.spec import JobSpec
-from pipeline.supervise import LOCAL_RUNNERS
+from pipeline.spec import JobSpec, TileKey
 from pipeline.write import WriteLedger, WriteShards
 
 logger = logging.getLogger(__name__)
@@ -32,19 +33,16 @@ def build_graph(root: Any, spec: JobSpec, detect: type[DetectBuildings] = Detect
     """
     cover = Cover(spec)
     cells = cover.plan_cells()
-    profiled = (
-        root
-        | "Images" >> beam.Create(profiled_ahead(spec))
-        | "SpreadImages" >> beam.Reshuffle()
-        | "ProfileImages" >> ProfileImages(spec)
-    )
+    images = profiled_ahead(spec)
+    positions = root | "Images" >> beam.Create(images)
+    if len(images) > 1:
+        positions = positions | "SpreadImages" >> beam.Reshuffle()
+    profiled = positions | "ProfileImages" >> ProfileImages(spec)
+    planned = root | "PlanCells" >> beam.Create(cells)
+    if len(cells) > 1:
+        planned = _spread_cells(planned)
     detected = (
-        root
-        | "PlanCells" >> beam.Create(cells)
-        # Grouped, not reshuffled: Flink's optimizer drops the second of two reshuffles in a row.
-        | "KeyCells" >> beam.Map(lambda cell: (cell, None))
-        | "SpreadCells" >> beam.GroupByKey()
-        | "Cells" >> beam.Keys()
+        planned
         | "PlanTiles" >> PlanTiles(spec, len(cells))
         | "SpreadTiles" >> beam.Reshuffle()
         | "DetectBuildings"
@@ -54,11 +52,7 @@ def build_graph(root: Any, spec: JobSpec, detect: type[DetectBuildings] = Detect
     )
     sizes = level_sizes(cover.tile_extent().values())
     merged, notes = detected.refs | "MergeSeams" >> MergeSeams(spec, sizes)
-    tiles = (
-        detected.refs
-        | "WithWhole" >> beam.Filter(lambda ref: ref.num_whole > 0)
-        | "KeyTiles" >> beam.Map(lambda ref: by_block(ref.key, ref.tile_hash, ref.images))
-    )
+    tiles = detected.refs | "KeyTiles" >> beam.FlatMap(_tile_by_block)
     merged = merged | "KeyMerged" >> beam.Map(merged_by_block)
     finished = (
         {"tiles": tiles, "merged": merged}
@@ -68,12 +62,37 @@ def build_graph(root: Any, spec: JobSpec, detect: type[DetectBuildings] = Detect
     resolved = finished | "ResolveOverlaps" >> ResolveOverlaps(spec, _barrier(finished, "Finished"))
     shards = resolved | "WriteShards" >> WriteShards(spec)
     ledger = detected.records | "WriteLedger" >> WriteLedger(spec, notes)
-    _ = root | "PublishDataset" >> PublishDataset(spec, shards, ledger)
+    _ = root | "PublishDataset" >> PublishDataset(
+        spec, shards, ledger, is_large=len(cells) >= CELLS_OF_A_LARGE_JOB
+    )
+
+
+def _spread_cells(cells: Any) -> Any:
+    # Grouped, not reshuffled: Flink's optimizer drops the second of two reshuffles in a row.
+    return (
+        cells
+        | "KeyCells" >> beam.Map(lambda cell: (cell, None))
+        | "SpreadCells" >> beam.GroupByKey()
+        | "Cells" >> beam.Keys()
+    )
+
+
+def _tile_by_block(ref: TileRef) -> Iterable[tuple[TileKey, bytes]]:
+    if ref.num_whole:
+        yield by_block(ref.key, ref.tile_hash, ref.images)
 
 
 def _barrier(elements: Any, name: str) -> Any:
-    """A side input that is there only when all elements are; just their number travels."""
-    return beam.pvalue.AsSingleton(elements | f"Count{name}" >> beam.combiners.Count.Globally())
+    """A side input that is there only when all elements are; nothing travels.
+
+    Empty rather than a count: a count is a dozen transforms, each of which costs a millisecond or
+    two when the graph is laid out, and again when it runs.
+    """
+    return beam.pvalue.AsIter(elements | f"No{name}" >> beam.FlatMap(_nothing))
+
+
+def _nothing(_: Any) -> Iterable[None]:
+    return ()
 
 
 def is_local(options: PipelineOptions) -> bool:

@@ -3,9 +3,8 @@
 It starts the job again when a worker died. Light on purpose: no torch, no Beam, no arrays.
 """
 
+import contextlib
 import dataclasses
-import itertools
-import json
 import logging
 import os
 import signal
@@ -16,29 +15,25 @@ import threading
 import time
 import uuid
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import psutil
 from rich.console import Console
 
 from geo.errors import StorageError
 from geo.places import as_place
+from pipeline.job_request import (
+    EXIT_INTERRUPTED,
+    EXIT_REMOTE_FAILED,
+    EXIT_WORKER_DIED,
+    JobRequest,
+)
 from pipeline.journal import JournalReader
 from pipeline.orphan_guard import ENVIRONMENT_NAME, supervisor_name
 from pipeline.progress import BarView, LineView, ProgressView, RunState
 
 logger = logging.getLogger(__name__)
 
-EXIT_OK = 0
-EXIT_FAILED_TILES = 1
-EXIT_USAGE = 2
-EXIT_RUN_FAILED = 3
-EXIT_WORKER_DIED = 70
-EXIT_REMOTE_FAILED = 71
-EXIT_INTERRUPTED = 130
-
-LOCAL_RUNNERS = ("DirectRunner", "FnApiRunner", "BundleBasedDirectRunner")
-"""Names of runners that leave a job on this machine, as it is without a name."""
 MAX_IDLE_RESTARTS = {EXIT_WORKER_DIED: 3, EXIT_REMOTE_FAILED: 1}
 """Runs in a row that end so without a single new tile, after which the run is given up."""
 STOP_S = 3.0
@@ -47,34 +42,6 @@ CANCEL_S = 60.0
 POLL_S = 0.25
 REMOTE_POLL_S = 3.0
 """Between looks into a journal in a bucket: each look is a request for a thousand objects."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class JobRequest:
-    """What the command line asks of the job process.
-
-    Attributes:
-        config_path: YAML file, or None for `config`.
-        config: config as plain data, where no YAML was given.
-        fresh: forget the tile store.
-        workers: worker processes on this machine.
-        beam_flags: flags for Beam, untouched.
-    """
-
-    config_path: str | None
-    config: dict[str, Any] | None
-    fresh: bool
-    workers: int
-    beam_flags: tuple[str, ...]
-
-    @property
-    def is_remote(self) -> bool:
-        """Whether the flags send the job to another engine."""
-        words = [word for flag in self.beam_flags for word in flag.split("=", 1)]
-        return any(
-            word == "--runner" and value not in LOCAL_RUNNERS
-            for word, value in itertools.pairwise(words)
-        )
 
 
 def supervise(request: JobRequest, console: Console) -> int:
@@ -101,7 +68,7 @@ def supervise(request: JobRequest, console: Console) -> int:
             return kind
         what = "the engine's job failed" if kind == EXIT_REMOTE_FAILED else "a worker died"
         console.print(f"[yellow]{what} ({reason}); finished tiles are kept, resuming[/]")
-        request = dataclasses.replace(request, fresh=False)
+        request = dataclasses.replace(request, fresh=False, begin=time.time())
 
 
 def _death_reason(status: int) -> str:
@@ -123,7 +90,7 @@ def _run_once(request: JobRequest, console: Console) -> tuple[int, RunState]:
         pump = threading.Thread(target=_pump, args=(job.stderr, view), daemon=True)
         pump.start()
         try:
-            _follow(job, Path(folder), state, view)
+            _follow(job, Path(folder), state, view, pump)
             pump.join(timeout=5)
         except KeyboardInterrupt:
             view.close()
@@ -150,7 +117,7 @@ def _interrupt(job: "subprocess.Popen[bytes]", request: JobRequest, console: Con
 
 
 def _start_job(request: JobRequest, folder: Path) -> "subprocess.Popen[bytes]":
-    (folder / "request.json").write_text(json.dumps(dataclasses.asdict(request)))
+    request.write(folder)
     environment = {
         **os.environ,
         ENVIRONMENT_NAME: supervisor_name(),
@@ -160,7 +127,7 @@ def _start_job(request: JobRequest, folder: Path) -> "subprocess.Popen[bytes]":
         "EVERYROOF_RUN_TOKEN": uuid.uuid4().hex[:12],
     }
     return subprocess.Popen(
-        [sys.executable, "-P", "-c", "from pipeline.job import main; main()"],
+        [sys.executable, "-P", "-c", "from pipeline.job_start import main; main()"],
         env=environment,
         stdin=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -169,7 +136,11 @@ def _start_job(request: JobRequest, folder: Path) -> "subprocess.Popen[bytes]":
 
 
 def _follow(
-    job: "subprocess.Popen[bytes]", folder: Path, state: RunState, view: ProgressView
+    job: "subprocess.Popen[bytes]",
+    folder: Path,
+    state: RunState,
+    view: ProgressView,
+    pump: threading.Thread,
 ) -> None:
     reader: JournalReader | None = None
     hello = folder / "journal"
@@ -186,7 +157,11 @@ def _follow(
             view.show(state)
         if is_over:
             return
-        time.sleep(POLL_S)
+        # Not asleep: the pump ends with the job's last word, so that its end is seen at once.
+        pump.join(timeout=POLL_S)
+        if not pump.is_alive():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                job.wait(timeout=POLL_S)
 
 
 def _update(state: RunState, reader: JournalReader) -> None:
@@ -224,10 +199,10 @@ def _stop(job: "subprocess.Popen[bytes]", patience_s: float = STOP_S) -> None:
 
 def _session_members(session: int) -> list[psutil.Process]:
     members = []
-    for process in psutil.process_iter():
+    for pid in psutil.pids():
         try:
-            if process.pid != session and os.getsid(process.pid) == session:
-                members.append(process)
+            if pid != session and os.getsid(pid) == session:
+                members.append(psutil.Process(pid))
         except (ProcessLookupError, PermissionError, psutil.NoSuchProcess):
             continue
     return members

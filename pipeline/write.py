@@ -200,14 +200,14 @@ class WriteLedger(beam.PTransform):
             keyed
             | "GroupLedger" >> beam.CoGroupByKey()
             | "WriteParts" >> beam.FlatMap(_write_part, self._spec)
-            | "ToOneLedger" >> beam.Map(lambda part: (0, part))
             | "GroupParts" >> beam.GroupByKey()
             | "JoinLedger" >> beam.Map(lambda parts, spec: join_ledger(spec, parts[1]), self._spec)
         )
 
 
-def _write_part(element: Any, spec: JobSpec) -> Iterable[LedgerPart]:
+def _write_part(element: Any, spec: JobSpec) -> Iterable[tuple[int, LedgerPart]]:
+    """Write a part of the ledger; all parts have one key, as they become one ledger."""
     key, grouped = element
     records = list(map(unpack_record, grouped["records"]))
     if records:
-        yield write_part(spec, key, records, grouped["notes"])
+        yield 0, write_part(spec, key, records, grouped["notes"])

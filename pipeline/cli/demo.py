@@ -64,7 +64,8 @@ def _run_job(town: "DrawnTown", out: Path, bundle: str) -> None:
     from rich.console import Console
 
     from pipeline.cli.run import singleimage_config
-    from pipeline.supervise import EXIT_OK, JobRequest, supervise
+    from pipeline.job_request import EXIT_OK, JobRequest
+    from pipeline.supervise import supervise
 
     config = singleimage_config(str(town.image_path), str(out), bundle)
     # Afresh: the drawn image may be another than that of an earlier demonstration.

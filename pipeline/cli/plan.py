@@ -91,9 +91,9 @@ def show_plan(
     """
     from pipeline.estimate import measure_rate
     from pipeline.job import request_config
+    from pipeline.job_request import JobRequest
     from pipeline.output_folder import check_output
     from pipeline.spec import resolve_config
-    from pipeline.supervise import JobRequest
     from pipeline.work import count_job
 
     options = options or {"measure": False}

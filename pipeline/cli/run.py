@@ -1,6 +1,7 @@
 """`everyroof run`: imagery in, footprints out."""
 
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +49,17 @@ def run_command(
         return
     from rich.console import Console
 
-    from pipeline.supervise import JobRequest, supervise
+    from pipeline.job_request import JobRequest
+    from pipeline.supervise import supervise
 
     request = JobRequest(
-        config_path=config, config=data, fresh=not resume, workers=workers, beam_flags=beam_flags
+        config_path=config,
+        config=data,
+        fresh=not resume,
+        workers=workers,
+        beam_flags=beam_flags,
+        # All that this process did so far was to start.
+        begin=time.time() - time.process_time(),
     )
     sys.exit(supervise(request, Console(stderr=True)))
 

@@ -86,7 +86,7 @@ class Job:
     def merge(self, refs, sizes):
         """All levels; packed parts by block."""
         merged = defaultdict(list)
-        pieces = [_tile_pieces(ref) for ref in refs if ref.num_pieces]
+        pieces = [piece for ref in refs for piece in _tile_pieces(ref)]
         for level, size in enumerate(sizes, start=1):
             cells = defaultdict(list)
             for ref in pieces:

@@ -4,15 +4,15 @@ import shapely
 from drawn_land import Land
 from simulated_runs import make_simulated_spec, run_simulated
 
-from pipeline import publish
+from pipeline import run
 from pipeline.tile_store import TileStore
 
 
 def test_tables_of_later_stages_are_gone_whoever_removes_them(tmp_path, monkeypatch):
     area = shapely.box(30.14, 0.14, 30.155, 0.15)
     kept = {}
-    for name, limit in (("small", 10_000), ("large", 1)):
-        monkeypatch.setattr(publish, "TILES_OF_A_LARGE_JOB", limit)
+    for name, limit in (("small", 100), ("large", 1)):
+        monkeypatch.setattr(run, "CELLS_OF_A_LARGE_JOB", limit)
         spec = make_simulated_spec(tmp_path / name, area, grid={"tile_px": 1024})
         run_simulated(spec, land=Land(seed=1))
         kept[name] = {path.name for path in spec.store_path.iterdir()}

@@ -11,10 +11,10 @@ from geo.finish import FinishConfig
 from pipeline.engine_config import EngineConfig
 from pipeline.flink_jobs import FlinkError, FlinkJob, last_cause, list_jobs
 from pipeline.image_index import ImageIndex
+from pipeline.job_request import JobRequest
 from pipeline.remote_job import RunningJob, find_running_job, job_name, name_job
 from pipeline.run import is_local
 from pipeline.spec import output_name, resolve_config
-from pipeline.supervise import JobRequest
 
 PYTHON_TRACE = """\
 java.lang.RuntimeException: Error received from SDK harness for instruction 19: Traceback (most
