@@ -19,7 +19,8 @@ DTYPES: dict[str, torch.dtype] = {
 # three times that.
 _GPU_BYTES_PER_PIXEL = 1500
 _MAX_GPU_BATCH = 16
-_MIN_STABLE_FP32_PX = 512
+MIN_STABLE_FP32_PX = 512
+"""Side of a window from which fp32 has the same bits on a CPU whatever the threads."""
 
 
 def pick_device(device: Device) -> torch.device:
@@ -92,7 +93,7 @@ def is_thread_free(device: torch.device, precision: str, input_px: int, num_thre
     """
     if device.type != "cpu":
         return True
-    is_large = precision == "bf16" or input_px >= _MIN_STABLE_FP32_PX
+    is_large = precision == "bf16" or input_px >= MIN_STABLE_FP32_PX
     return is_large and num_threads == stable_num_threads(num_threads)
 
 

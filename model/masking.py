@@ -94,7 +94,7 @@ class LayerMasking:
         """Whether any pixel under a pixel of the image is valid, for each image of the batch."""
         assert self._mask is not None
         if not self._known:
-            self._known[1] = list(self._mask[:, 0].numpy())
+            self._known[1] = list(self._mask[:, 0].contiguous().numpy())
         if factor not in self._known:
             # From the coarsest that will do, which is the shortest way.
             base = max(other for other in self._known if factor % other == 0)
