@@ -42,3 +42,9 @@ class PixelWindow:
         """Row and column slices of this window in an array that holds `outer`."""
         row, col = self.row_off - outer.row_off, self.col_off - outer.col_off
         return slice(row, row + self.height), slice(col, col + self.width)
+
+    def intersect(self, other: "PixelWindow") -> "PixelWindow":
+        """What both windows hold; without width or height where they do not meet."""
+        col, row = max(self.col_off, other.col_off), max(self.row_off, other.row_off)
+        width = max(0, min(self.col_end, other.col_end) - col)
+        return PixelWindow(col, row, width, max(0, min(self.row_end, other.row_end) - row))

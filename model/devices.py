@@ -20,6 +20,9 @@ DTYPES: dict[str, torch.dtype] = {
 _GPU_BYTES_PER_PIXEL = 1500
 _MAX_GPU_BATCH = 16
 _MIN_STABLE_FP32_PX = 1280
+MIN_STABLE_CROP_PX = 512
+"""Side of a part of a window from which fp32 has the same bits on a CPU whatever the threads; parts
+take no trimmed decoder, which needs more."""
 
 
 def pick_device(device: Device) -> torch.device:
@@ -90,8 +93,8 @@ def is_thread_free(device: torch.device, precision: str, input_px: int, num_thre
     20,480 values (`use_mkldnn` in aten/src/ATen/native/Convolution.cpp), which happens below 512 px
     and then depends on the batch size, too, and now and then on the threads. Fused layers
     (`model.window_network`) of an EfficientNet-Lite U-Net: equal bits for 1, 2, 4 and 8 threads in
-    bf16 (512 and 1280 px) and for up to 16 in fp32 at 1280 px; in fp32 one layer differs at 512 px
-    and 768 px with 8 threads, and at 640 px with 16.
+    bf16 (512 and 1280 px) and for up to 16 in fp32 at 1280 px; in fp32 one layer of the trimmed
+    decoder differs at 512 px and 768 px with 8 threads, and at 640 px with 16.
     """
     if device.type != "cpu":
         return True

@@ -13,10 +13,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from geo.missing_ground import ValidBox
 from geo.pixel_window import PixelWindow
 from model.bundle import Bundle, BundleMeta, load_bundle
 from model.cores import CoreProbability, join_cores
+from model.crops import pick_crop
 from model.devices import (
+    DTYPES,
+    MIN_STABLE_CROP_PX,
     Device,
     Precision,
     default_batch_size,
@@ -29,15 +33,17 @@ from model.devices import (
 )
 from model.errors import SegmentError
 from model.exported import Engine, ExportedBundle, export_format, load_exported
-from model.masking import masks_nothing
+from model.quantise import Quantiser, to_bytes
+from model.staging import DeviceStage, StagedWindows, TableStage
 from model.tta import NUM_SYMMETRIES, apply_symmetry, mean_to_uint8, to_fixed_point, undo_symmetry
-from model.window_network import WindowNetwork
+from model.window_network import Slices, WindowNetwork
 from model.windows import check_window, plan_cores
 
 logger = logging.getLogger(__name__)
 
 UInt8Array = npt.NDArray[np.uint8]
 BoolArray = npt.NDArray[np.bool_]
+_ALL = (slice(None), slice(None))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,10 +150,8 @@ class Segmenter:
             self._exported = bundle.open(self.device, self.num_threads)
         else:
             self._network = self._prepare_network(bundle)
-        # (level / 255 - mean) / std as one multiplication and one addition.
-        mean, std = np.asarray(meta.mean), np.asarray(meta.std)
-        self._scale = self._per_band(1.0 / (255.0 * std))
-        self._shift = self._per_band(-mean / std)
+        self._quantiser = Quantiser(meta.network)
+        self._stage = self._make_stage(meta)
         self.fingerprint = self._make_fingerprint()
 
     @classmethod
@@ -222,7 +226,7 @@ class Segmenter:
             self.stats.num_skipped += num_skipped
             results = self._run(cores, pixels, valid)
         for core, values in results:
-            values[~valid[self.surroundings(core)]] = 0
+            values *= valid[self.surroundings(core)]
         return [CoreProbability(core, values) for core, values in results]
 
     def surroundings(self, core: PixelWindow) -> tuple[slice, slice]:
@@ -240,18 +244,11 @@ class Segmenter:
         return max(for_rim, for_cuts)
 
     @property
-    def _inner(self) -> slice:
-        """Rows, or columns, of a window that are looked at: the core, or somewhat more."""
+    def _inner(self) -> PixelWindow:
+        """What of a window is looked at: the core, or somewhat more."""
         first = self.margin_px - self.reach_px
-        return slice(first, self._input_px - first)
-
-    def _window(self, core: PixelWindow) -> tuple[slice, slice]:
-        """A core's window, as slices of a tile with its margin."""
-        end_px = self._input_px
-        return (
-            slice(core.row_off, core.row_off + end_px),
-            slice(core.col_off, core.col_off + end_px),
-        )
+        side = self._input_px - 2 * first
+        return PixelWindow(first, first, side, side)
 
     @property
     def _input_px(self) -> int:
@@ -270,8 +267,24 @@ class Segmenter:
             has_compile=self.config.compile,
         )
 
-    def _per_band(self, values: npt.NDArray[np.float64]) -> Tensor:
-        return torch.from_numpy(values.astype(np.float32)).view(1, -1, 1, 1).to(self.device)
+    def _make_stage(self, meta: BundleMeta) -> TableStage | DeviceStage:
+        # (level / 255 - mean) / std as one multiplication and one addition.
+        mean, std = np.asarray(meta.mean), np.asarray(meta.std)
+        scale, shift = _per_band(1.0 / (255.0 * std)), _per_band(-mean / std)
+        if self._exported is not None:
+            return DeviceStage(scale, shift, torch.float32, self.device)
+        dtype = DTYPES[self.precision]
+        if self.device.type != "cpu":
+            return DeviceStage(scale, shift, dtype, self.device)
+        # A compiled network takes one shape only.
+        has_crops = meta.network.is_local and not self.config.compile
+        return TableStage(scale, shift, dtype, self._crop if has_crops else None)
+
+    def _crop(self, box: ValidBox) -> PixelWindow:
+        """The part of a window that goes through the network."""
+        least_px = 1 if self.precision == "bf16" else MIN_STABLE_CROP_PX
+        stride_px = self.bundle.meta.network.stride_px
+        return pick_crop(box, self._input_px, stride_px=stride_px, least_px=least_px)
 
     def _make_fingerprint(self) -> dict[str, Any]:
         is_free = is_thread_free(self.device, self.precision, self._input_px, self.num_threads)
@@ -311,16 +324,15 @@ class Segmenter:
         self, cores: list[PixelWindow], pixels: UInt8Array, valid: BoolArray
     ) -> list[tuple[PixelWindow, UInt8Array]]:
         """Probabilities of all cores; halves the batch and goes on when memory runs out."""
-        results: list[Tensor] = []
-        # Whole windows go another way than those with missing ground, so they share no batch:
-        # a window's bits must not depend on what is beside it.
-        whole = [core for core in cores if valid[self._window(core)].all()]
-        parted = [core for core in cores if not valid[self._window(core)].all()]
-        ordered, done = whole + parted, 0
+        results: list[tuple[Tensor, PixelWindow]] = []
+        ordered, num_whole = self._whole_first(cores, valid)
+        done = 0
         while done < len(ordered):
-            end = len(whole) if done < len(whole) else len(ordered)
+            # Whole windows go another way than those with missing ground, so they share no batch:
+            # a window's bits must not depend on what is beside it.
+            end = num_whole if done < num_whole else len(ordered)
             batch = ordered[done : min(done + self.stats.batch_size, end)]
-            error = self._try_batch(batch, pixels, valid, results)
+            error = self._try_batch([self._window(core, pixels, valid) for core in batch], results)
             if error is None:
                 done += len(batch)
             else:
@@ -329,30 +341,63 @@ class Segmenter:
         if self.device.type == "cuda":
             torch.cuda.current_stream(self.device).synchronize()
         self.stats.num_windows += len(cores)
-        arrays = (array for result in results for array in result.numpy())
+        arrays = (
+            self._on_inner(array, part) for result, part in results for array in result.numpy()
+        )
         by_core = dict(zip(ordered, arrays, strict=True))
         return [(core, by_core[core]) for core in cores]
 
+    def _whole_first(
+        self, cores: list[PixelWindow], valid: BoolArray
+    ) -> tuple[list[PixelWindow], int]:
+        """Cores whose windows are valid all over, then the others; and how many are whole."""
+        side = self._input_px
+        is_whole = {
+            core: bool(
+                valid[core.row_off : core.row_off + side, core.col_off : core.col_off + side].all()
+            )
+            for core in cores
+        }
+        ordered = sorted(cores, key=lambda core: not is_whole[core])
+        return ordered, sum(is_whole.values())
+
+    def _window(
+        self, core: PixelWindow, pixels: UInt8Array, valid: BoolArray
+    ) -> tuple[UInt8Array, BoolArray]:
+        """A core's window: its pixels, and which of them are valid."""
+        rows = slice(core.row_off, core.row_off + self._input_px)
+        cols = slice(core.col_off, core.col_off + self._input_px)
+        return pixels[:, rows, cols], valid[rows, cols]
+
+    def _on_inner(self, levels: UInt8Array, seen: PixelWindow) -> UInt8Array:
+        """Levels of a part of the inner window, 0 around it."""
+        inner = self._inner
+        if seen == inner:
+            return levels
+        whole = np.zeros((inner.height, inner.width), np.uint8)
+        whole[seen.within(inner)] = levels
+        return whole
+
     def _try_batch(
         self,
-        batch: list[PixelWindow],
-        pixels: UInt8Array,
-        valid: BoolArray,
-        results: list[Tensor],
+        windows: list[tuple[UInt8Array, BoolArray]],
+        results: list[tuple[Tensor, PixelWindow]],
     ) -> str | None:
         """Append a batch's probabilities; the message when memory ran out, else None."""
+        size = self.stats.batch_size
         try:
-            levels, mask, is_whole = self._stage(batch, pixels, valid)
             with torch.inference_mode(), self._exact_convolutions():
-                probability = self._forward(levels, mask, is_whole)[: len(batch)]
+                staged = self._stage.stage(windows, size)
+                seen = self._inner.intersect(staged.part)
+                probability = self._forward(staged, seen.within(staged.part))[: len(windows)]
             # On CUDA this lands in pinned memory; `_run` waits for it once, at the end.
             is_cuda = self.device.type == "cuda"
-            results.append(probability.to("cpu", non_blocking=is_cuda))
+            results.append((probability.to("cpu", non_blocking=is_cuda), seen))
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
             return str(error)
-        self.stats.num_padding += levels.shape[0] - len(batch)
+        self.stats.num_padding += size - len(windows)
         return None
 
     def _halve_batch(self, reason: str) -> None:
@@ -372,58 +417,36 @@ class Segmenter:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _stage(
-        self, batch: list[PixelWindow], pixels: UInt8Array, valid: BoolArray
-    ) -> tuple[Tensor, Tensor, bool]:
-        """Windows of a batch on the device: uint8 (N, bands, h, w) and bool (N, 1, h, w).
-
-        The third value tells whether every pixel of the batch's windows is valid. N is always the
-        batch size; what is left over is invalid. On CUDA the copies start from pinned memory and
-        nothing waits for them; torch keeps that memory until they are done.
-        """
-        is_cuda = self.device.type == "cuda"
-        size, side = self.stats.batch_size, self._input_px
-        levels = torch.zeros((size, len(pixels), side, side), dtype=torch.uint8, pin_memory=is_cuda)
-        mask = torch.zeros((size, 1, side, side), dtype=torch.bool, pin_memory=is_cuda)
-        for index, core in enumerate(batch):
-            rows, cols = self._window(core)
-            levels.numpy()[index] = pixels[:, rows, cols]
-            mask.numpy()[index, 0] = valid[rows, cols]
-        return (
-            levels.to(self.device, non_blocking=is_cuda),
-            mask.to(self.device, non_blocking=is_cuda),
-            masks_nothing(mask[: len(batch)]),
-        )
-
-    def _forward(self, levels: Tensor, mask: Tensor, is_whole: bool) -> Tensor:
-        """uint8 probabilities (N, side, side) of the inner part of staged windows, there."""
-        images = levels.to(torch.float32).mul_(self._scale).add_(self._shift)
-        if not is_whole:
-            # The mean colour is 0 after normalising.
-            images.masked_fill_(~mask, 0.0)
+    def _forward(self, staged: StagedWindows, seen: Slices) -> Tensor:
+        """uint8 probabilities (N, h, w) of some rows and columns of staged windows, there."""
+        images, known = staged.images, staged.known
         if self.config.tta == "none":
-            known = None if is_whole else mask
-            return torch.round(self._probability(images, known).mul_(255.0)).to(torch.uint8)
+            if self._exported is not None:
+                return to_bytes(self._probability(images, known, seen))
+            return self._quantiser.quantise(self._network(images, known, seen))
+        # A whole window's inner part stays where it is when the window is turned; a part's not.
+        is_whole = images.shape[2] == images.shape[3] == self._input_px
+        first, then = (seen, _ALL) if is_whole else (_ALL, seen)
         total: Tensor | None = None
         for index in range(NUM_SYMMETRIES):
-            known = None if is_whole else apply_symmetry(mask, index)
-            turned = self._probability(apply_symmetry(images, index), known)
-            term = undo_symmetry(to_fixed_point(turned), index)
+            turned_known = None if known is None else apply_symmetry(known, index)
+            turned = self._probability(apply_symmetry(images, index), turned_known, first)
+            term = undo_symmetry(to_fixed_point(turned), index)[:, *then]
             total = term if total is None else total.add_(term)
         assert total is not None
         return mean_to_uint8(total)
 
-    def _probability(self, images: Tensor, known: Tensor | None) -> Tensor:
-        """float32 probabilities (N, side, side) of the inner part of normalised windows."""
+    def _probability(self, images: Tensor, known: Tensor | None, seen: Slices) -> Tensor:
+        """float32 probabilities (N, h, w) of some rows and columns of normalised windows."""
         if self._exported is not None:
-            return self._run_exported(self._exported, images, known)
-        return self.bundle.meta.network.probability(self._network(images, known))
+            return self._run_exported(self._exported, images, known)[:, *seen]
+        return self.bundle.meta.network.probability(self._network(images, known, seen))
 
     def _run_exported(self, engine: Engine, images: Tensor, known: Tensor | None) -> Tensor:
         """The same from an exported network, which sees windows in float32 and always a mask."""
         if known is None:
             known = torch.ones_like(images[:, :1], dtype=torch.bool)
-        return engine(images, known)[:, self._inner, self._inner]
+        return engine(images, known)
 
     def _exact_convolutions(self) -> contextlib.AbstractContextManager[None]:
         """On CUDA the same algorithm each time, and no TF32 in fp32."""
@@ -432,6 +455,10 @@ class Segmenter:
         return torch.backends.cudnn.flags(  # type: ignore[no-untyped-call]
             enabled=True, benchmark=False, deterministic=True, allow_tf32=False
         )
+
+
+def _per_band(values: npt.NDArray[np.float64]) -> Tensor:
+    return torch.from_numpy(values.astype(np.float32)).view(1, -1, 1, 1)
 
 
 def _use_huge_pages() -> None:

@@ -38,11 +38,28 @@ def building_probability(
     Returns:
         float32 in 0 to 1, shape (N, H, W).
     """
+    first, *others = building_factors(logits, separation, border_exponent)
+    return first * others[0] if others else first
+
+
+def building_factors(
+    logits: Tensor, separation: Separation, border_exponent: float = 1.0
+) -> tuple[Tensor, ...]:
+    """The same as factors, each of which depends on one channel only.
+
+    Args:
+        logits: as `building_probability` takes them.
+        separation: likewise.
+        border_exponent: likewise.
+
+    Returns:
+        One or two, float32 in 0 to 1, shape (N, H, W).
+    """
     first = torch.sigmoid(logits[:, 0].float())
     if separation == "eroded":
-        return first
+        return (first,)
     second = torch.sigmoid(logits[:, 1].float())
     if separation == "border":
-        return first * (1.0 - second) ** border_exponent
+        return first, (1.0 - second) ** border_exponent
     # 1/2 where the depth is that of a core: a soft step there.
-    return first * torch.sigmoid(_DEPTH_SLOPE * (second - _CORE_DEPTH)).mul(2.0).clamp(max=1.0)
+    return first, torch.sigmoid(_DEPTH_SLOPE * (second - _CORE_DEPTH)).mul(2.0).clamp(max=1.0)

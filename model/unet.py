@@ -79,6 +79,15 @@ class NetworkConfig:
         """The sides of a network input must be a multiple of this."""
         return _ARCHITECTURES[self.architecture].stride_px(self)
 
+    @property
+    def is_local(self) -> bool:
+        """Whether an image amid missing ground gives the bits of the image alone.
+
+        So it is where nothing but convolutions, poolings of what is not negative, and nearest
+        neighbours look beyond a pixel: no mean over the whole image, no bilinear step.
+        """
+        return _ARCHITECTURES[self.architecture].is_local(self)
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -88,10 +97,12 @@ class Architecture:
         build: config to module. The module maps normalised images (N, bands, H, W) to logits
             (N, channels, H, W), see `model.separation`; it must not download anything.
         stride_px: config to the number that the sides of an input must be a multiple of.
+        is_local: config to whether missing ground may be cut off, see `NetworkConfig.is_local`.
     """
 
     build: Callable[[NetworkConfig], nn.Module]
     stride_px: Callable[[NetworkConfig], int]
+    is_local: Callable[[NetworkConfig], bool] = lambda config: False
 
 
 def register_architecture(name: str, architecture: Architecture) -> None:
@@ -139,10 +150,28 @@ def _build_unet(config: NetworkConfig, encoder_weights: str | None = None) -> nn
         ) from error
 
 
+def _is_local_unet(config: NetworkConfig) -> bool:
+    is_decoder_local = (config.decoder_attention, config.decoder_interpolation) == (
+        "none",
+        "nearest",
+    )
+    return is_decoder_local and config.encoder in _LOCAL_ENCODERS
+
+
+# Others squeeze and excite (a mean over the image), or nobody has looked.
+_LOCAL_ENCODERS = frozenset(
+    ["resnet18", "resnet34", "resnet50", *(f"tu-tf_efficientnet_lite{n}" for n in range(5))]
+)
+
 _ARCHITECTURES: dict[str, Architecture] = {
-    "unet": Architecture(build=_build_unet, stride_px=lambda config: 2**config.encoder_depth),
+    "unet": Architecture(
+        build=_build_unet,
+        stride_px=lambda config: 2**config.encoder_depth,
+        is_local=_is_local_unet,
+    ),
     "colour": Architecture(
         build=lambda config: ColourNet(config.in_channels, config.num_colours, config.kernel_px),
         stride_px=lambda config: 1,
+        is_local=lambda config: True,
     ),
 }

@@ -22,6 +22,8 @@ from model.masking import LayerMasking
 logger = logging.getLogger(__name__)
 
 Kind = Literal["eager", "compiled", "fused"]
+Slices = tuple[slice, slice]
+"""Rows and columns."""
 
 _MAX_DIFFERENCE = {torch.float32: 1e-3}
 _MAX_DIFFERENCE_SHORT = 0.1
@@ -32,7 +34,7 @@ _CHECK_STRIDES = 2
 
 
 class WindowNetwork:
-    """Logits of the inner part of windows.
+    """Logits of what is looked at of windows.
 
     Args:
         network: in evaluation mode, float32, on the CPU; its layers may be used.
@@ -83,18 +85,26 @@ class WindowNetwork:
         if has_compile:
             self._whole = self._masked = torch.compile(folded, dynamic=False)
 
-    def __call__(self, images: Tensor, known: Tensor | None) -> Tensor:
-        """Logits (N, channels, S - 2 spare, S - 2 spare) of windows (N, bands, S, S).
+    def __call__(self, images: Tensor, known: Tensor | None, seen: Slices) -> Tensor:
+        """Logits (N, channels, rows, columns) of what is looked at of windows.
 
         Args:
-            images: normalised, on the device; cast if need be.
-            known: bool, shape (N, 1, S, S), False where ground is missing; None: nowhere.
+            images: normalised, on the device, shape (N, bands, h, w); cast if need be.
+            known: bool, shape (N, 1, h, w), False where ground is missing; None: nowhere.
+            seen: the rows and columns that are looked at.
         """
         images = images.to(self._dtype).contiguous(memory_format=torch.channels_last)
-        if known is None:
-            return _inner(self._whole(images), self._spare_px - self._missing_px)
+        if known is None and self._is_inner(images, seen):
+            return self._whole(images)[:, :, *(_moved(part, self._missing_px) for part in seen)]
         with self._masking.using(known):
-            return _inner(self._masked(images), self._spare_px)
+            return self._masked(images)[:, :, *seen]
+
+    def _is_inner(self, images: Tensor, seen: Slices) -> bool:
+        """Whether what is looked at lies as far from the sides as the trimmed decoder needs."""
+        return all(
+            part.start is not None and min(part.start, side - part.stop) >= self._spare_px
+            for part, side in zip(seen, images.shape[2:], strict=True)
+        )
 
     def _is_like(
         self,
@@ -137,6 +147,10 @@ def _fused_graphs(
     except (*TRACE_ERRORS, AttributeError, KeyError) as error:
         logger.info("layers stay apart, the network cannot be traced: %s", error)
         return None
+
+
+def _moved(part: slice, by_px: int) -> slice:
+    return slice(part.start - by_px, part.stop - by_px)
 
 
 def _inner(logits: Tensor, spare_px: int) -> Tensor:

@@ -31,6 +31,7 @@ from pipeline.job_request import (
 from pipeline.journal import JournalReader
 from pipeline.orphan_guard import ENVIRONMENT_NAME, supervisor_name
 from pipeline.progress import BarView, LineView, ProgressView, RunState
+from pipeline.worker_heap import with_heap_settings
 
 logger = logging.getLogger(__name__)
 
@@ -119,7 +120,7 @@ def _interrupt(job: "subprocess.Popen[bytes]", request: JobRequest, console: Con
 def _start_job(request: JobRequest, folder: Path) -> "subprocess.Popen[bytes]":
     request.write(folder)
     environment = {
-        **os.environ,
+        **with_heap_settings(os.environ),
         ENVIRONMENT_NAME: supervisor_name(),
         # Without it a folder called model/ in the working directory would shadow ours.
         "PYTHONSAFEPATH": "1",

@@ -2,11 +2,16 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from torch import nn
 
-from model.masking import LayerMasking
+from geo.missing_ground import find_missing_runs
+from model.masking import LayerMasking, zero_missing
 from model.unet import NetworkConfig, build_network
 
 
@@ -70,7 +75,7 @@ def test_what_lies_under_the_mask_is_not_seen(unet: nn.Module) -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 @torch.inference_mode()
-def test_patches_in_place_give_the_bits_of_a_product_with_the_mask(
+def test_zeroing_in_place_gives_the_bits_of_a_product_with_the_mask(
     unet: nn.Module, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two images a batch, with slanted edges, holes and specks of missing ground."""
@@ -88,3 +93,38 @@ def test_patches_in_place_give_the_bits_of_a_product_with_the_mask(
     with masking.using(mask):
         product = network(images.clone())
     assert torch.equal(in_place, product)
+
+
+@given(
+    mask=hnp.arrays(np.bool_, st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 9))),
+    channels=st.integers(1, 3),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16]),
+    memory_format=st.sampled_from([torch.contiguous_format, torch.channels_last]),
+)
+def test_zeroing_is_multiplying_by_the_mask(
+    mask: np.ndarray, channels: int, dtype: torch.dtype, memory_format: torch.memory_format
+) -> None:
+    keep = torch.from_numpy(mask)[:, None]
+    shape = (len(mask), channels, *mask.shape[1:])
+    images = torch.arange(1.0, 1.0 + np.prod(shape)).reshape(shape).to(dtype)
+    images = images.to(memory_format=memory_format)
+    expected = images * keep
+    assert zero_missing(images, [find_missing_runs(part) for part in mask])
+    assert torch.equal(images, expected)
+
+
+def test_images_with_gaps_in_memory_are_left_to_others() -> None:
+    images = torch.ones(1, 2, 4, 8)[..., ::2]
+    assert not zero_missing(images, [find_missing_runs(np.zeros((4, 4), bool))])
+    assert images.all()
+
+
+@torch.inference_mode()
+def test_a_layer_whose_input_has_gaps_in_memory_is_masked_too() -> None:
+    layer = nn.Conv2d(2, 1, 3, padding=1)
+    image = torch.randn(1, 2, 6, 12)[..., ::2]
+    mask = torch.ones(1, 1, 6, 6, dtype=torch.bool)
+    mask[..., 2:, 4:] = False
+    expected = layer(image * mask)
+    with LayerMasking(layer).using(mask):
+        assert torch.equal(layer(image), expected)
