@@ -93,7 +93,8 @@ def resnet_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _count_shapes(segmenter: Segmenter) -> set[tuple[int, ...]]:
     shapes = set()
-    segmenter._network.register_forward_pre_hook(lambda _, inputs: shapes.add(inputs[0].shape[2:]))
+    for network in {segmenter._network._masked, segmenter._network._whole}:
+        network.register_forward_pre_hook(lambda _, inputs: shapes.add(inputs[0].shape[2:]))
     return shapes
 
 
