@@ -13,7 +13,7 @@ from typing import Any
 from geo.errors import EveryroofError
 from geo.remote_names import redact
 from pipeline.config import RunConfig, load_config, parse_config
-from pipeline.launcher_heap import keep_heap_small
+from pipeline.heap import keep_heap_small
 from pipeline.logs import configure_logging
 from pipeline.orphan_guard import end_with_supervisor
 from pipeline.output_folder import prepare_output
