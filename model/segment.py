@@ -228,6 +228,19 @@ class Segmenter:
             values[~valid[self.surroundings(core)]] = 0
         return [CoreProbability(core, values) for core, values in results]
 
+    def forward_bare(self, images: Tensor, known: Tensor | None) -> Tensor:
+        """Logits of windows that are normalised already: the network of a bundle and nothing else.
+
+        What a benchmark holds the rest against.
+
+        Args:
+            images: (N, bands, side, side) on the device, in the network's number type, channels
+                last; N is the batch size.
+            known: bool, shape (N, 1, side, side), False where ground is missing; None: nowhere.
+        """
+        with torch.inference_mode(), self._exact_convolutions(), self._masking.using(known):
+            return self._network(images)
+
     def surroundings(self, core: PixelWindow) -> tuple[slice, slice]:
         """A core with what is seen around it, as slices of a tile with its margin."""
         first, side = self.margin_px - self.reach_px, self.window_px + 2 * self.reach_px
