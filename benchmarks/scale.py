@@ -70,7 +70,7 @@ def count_buildings(area: shapely.Polygon) -> int:
 
 def run_job(folder: Path, num_towns: int, workers: int) -> None:
     """The job itself, in a launcher of its own."""
-    from pipeline.launcher_heap import keep_heap_small
+    from pipeline.heap import keep_heap_small
     from pipeline.logs import configure_logging
 
     configure_logging()

@@ -25,6 +25,7 @@ from geo.gdal import gdal_env, gdal_reason, is_remote
 from geo.image_levels import Level
 from geo.image_names import shown_path
 from geo.images import ImageInfo
+from geo.large_arrays import blank_array
 from geo.pixel_window import PixelWindow
 from geo.remote_names import redact, to_gdal
 from geo.remote_state import UNKNOWN, remote_states
@@ -177,7 +178,7 @@ class ImageReader:
     ) -> tuple[npt.NDArray[Any], Uint8Array | None]:
         dataset = self._dataset(info, level)
         part = Window(window.col_off, window.row_off, window.width, window.height)
-        values = np.empty((window.height, window.width, len(info.bands)), info.dtype)
+        values = blank_array((window.height, window.width, len(info.bands)), info.dtype)
         dataset.read(list(info.bands), window=part, out=values.transpose(2, 0, 1))
         return values, _read_valid(info, dataset, part, values)
 

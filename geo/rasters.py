@@ -195,6 +195,8 @@ class TileReader:
                 scaling=profile.scaling,
             )
             paint_chunk(canvas, block_map, chunk, pixels, valid, index)
+            # Else they would stay until the next chunk is read.
+            del pixels, valid
             source_px = chunk.source.width * chunk.source.height * box
             stats += ReadStats(
                 num_reads=1, source_px=source_px, source_bytes=source_px * pixel_bytes

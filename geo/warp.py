@@ -19,6 +19,7 @@ import pyproj
 from geo.grid import WorldGrid
 from geo.image_levels import Level
 from geo.images import ImageInfo
+from geo.large_arrays import blank_array
 from geo.pixel_window import PixelWindow
 from geo.warp_kernel import NODE_STEP_PX, paint_cells
 
@@ -254,9 +255,9 @@ class Canvas:
         shape = (window.height, window.width)
         return cls(
             window=window,
-            pixels=np.zeros((num_bands, *shape), np.uint8),
-            valid=np.zeros(shape, np.uint8),
-            image_index=np.zeros(shape, np.uint16),
+            pixels=blank_array((num_bands, *shape), np.uint8),
+            valid=blank_array(shape, np.uint8),
+            image_index=blank_array(shape, np.uint16),
         )
 
 

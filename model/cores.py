@@ -11,6 +11,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from geo.large_arrays import blank_array
 from geo.pixel_window import PixelWindow
 from geo.rim import Rim, find_rim
 from geo.watershed import cut_valleys
@@ -47,7 +48,7 @@ def join_cores(cores: Sequence[CoreProbability], shape: tuple[int, int]) -> UInt
         shape: (height, width) of the tile.
     """
     parts = [(part.core, part.values, part.reach_px) for part in cores]
-    return _paste(parts, np.zeros(shape, np.uint8))
+    return _paste(parts, blank_array(shape, np.uint8))
 
 
 def cut_cores(cores: Sequence[CoreProbability], *, floor: int, depth: int) -> list[CoreProbability]:

@@ -229,6 +229,27 @@ class Segmenter:
             values *= valid[self.surroundings(core)]
         return [CoreProbability(core, values) for core, values in results]
 
+    def stage_window(self, pixels: UInt8Array, valid: BoolArray) -> tuple[StagedWindows, Slices]:
+        """One window as the network gets it, and what of it is looked at, for benchmarks.
+
+        Args:
+            pixels: uint8, shape (bands, side, side).
+            valid: bool, shape (side, side).
+        """
+        staged = self._stage.stage([(pixels, valid)], 1)
+        seen = self._inner.intersect(staged.part).within(staged.part)
+        known = None if staged.known is None else staged.known.clone()
+        # The next window would be staged into the same memory.
+        return StagedWindows(staged.images.clone(), known, staged.part), seen
+
+    def forward_bare(self, staged: StagedWindows, seen: Slices) -> Tensor:
+        """Logits of a staged window from the very network of `segment`, and nothing else.
+
+        What a benchmark takes for the network's own share of the time.
+        """
+        with self._lock, torch.inference_mode(), self._exact_convolutions():
+            return self._network(staged.images, staged.known, seen)
+
     def surroundings(self, core: PixelWindow) -> tuple[slice, slice]:
         """A core with what is seen around it, as slices of a tile with its margin."""
         first, side = self.margin_px - self.reach_px, self.window_px + 2 * self.reach_px

@@ -29,6 +29,7 @@ from pipeline.counters import count, record_ms
 from pipeline.cover import Cover
 from pipeline.failures import TileRecord
 from pipeline.fetch import local_bundle
+from pipeline.heap import give_back_freed
 from pipeline.image_shelf import ImageShelf
 from pipeline.isolated import detect_isolated
 from pipeline.logs import configure_worker_logging, working_on
@@ -279,6 +280,8 @@ class TileDetector:
             self.store.clear_attempts(task.tile_hash)
             return self._failed(task.tile, error)
         self.store.clear_attempts(task.tile_hash)
+        # Holes add up from tile to tile otherwise.
+        give_back_freed()
         return self._finished(task, result, watch)
 
     def _finished(self, task: TileTask, result: TileResult, watch: Stopwatch | None) -> Detection:

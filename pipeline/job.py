@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from geo.errors import EveryroofError
 from geo.remote_names import redact
 from pipeline.config import RunConfig, load_config, parse_config
+from pipeline.heap import keep_heap_small
 from pipeline.job_request import (
     EXIT_FAILED_TILES,
     EXIT_OK,
@@ -23,7 +24,6 @@ from pipeline.job_request import (
     JobRequest,
 )
 from pipeline.job_start import settle_heap
-from pipeline.launcher_heap import keep_heap_small
 from pipeline.orphan_guard import end_with_supervisor
 from pipeline.output_folder import prepare_output
 from pipeline.spec import JobSpec, resolve_config

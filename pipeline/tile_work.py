@@ -166,27 +166,28 @@ def segment_layers(spec: JobSpec, segmenter: Segmenter, layers: TileLayers) -> T
     task, margin = layers.task, spec.margin_px
     inner = task.window.within(task.window.expand(margin))
     before = segmenter.stats.num_windows
+    is_valid: BoolArray | None = None
     image_index: npt.NDArray[np.uint16] | None = None
-    is_valid = np.zeros((task.window.height, task.window.width), np.bool_)
     day = np.array([_day(image) for image in task.opened], np.int64)
     parts: list[list[tuple[CoreProbability, BoolArray]]] = []
     for raster in layers.rasters:
         cores = segmenter.segment_cores(raster.pixels, raster.valid, active=task.cores)
         parts.append([(part, raster.valid[segmenter.surroundings(part.core)]) for part in cores])
         valid, index = raster.valid[inner], raster.image_index[inner]
-        if image_index is None:
-            image_index = index
+        if is_valid is None or image_index is None:
+            # With a single image nothing is copied.
+            is_valid, image_index = valid, index
         else:
             # Of images whose probabilities are averaged the newest is kept as provenance.
             is_newer = valid & (~is_valid | (day[index] >= day[image_index]))
             image_index = np.where(is_newer, index, image_index)
-        is_valid |= valid
+            is_valid = is_valid | valid
     whole = [part for part, _ in parts[0]] if len(parts) == 1 else mean_of_layers(parts)
     return TileProbability(
         task=task,
         cores=tuple(whole),
         image_index=image_index if len(task.images) > 1 else None,
-        num_pixels_valid=int(np.count_nonzero(is_valid)),
+        num_pixels_valid=0 if is_valid is None else int(np.count_nonzero(is_valid)),
         num_windows=segmenter.stats.num_windows - before,
     )
 

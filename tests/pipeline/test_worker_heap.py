@@ -59,7 +59,7 @@ def test_freed_memory_is_used_again() -> None:
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has these settings")
 def test_a_launcher_gives_memory_back_all_the_same() -> None:
-    call = "from pipeline.launcher_heap import keep_heap_small; assert keep_heap_small()"
+    call = "from pipeline.heap import keep_heap_small; assert keep_heap_small()"
     assert count_faults(with_heap_settings(PLAIN), before=call) > 100_000
 
 

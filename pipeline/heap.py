@@ -1,4 +1,4 @@
-"""A launcher's heap that does not creep.
+"""C heaps that do not creep.
 
 A launcher holds little and for a short time: groups of names on their way through a shuffle. Yet
 glibc keeps what was freed, in one arena for each of gRPC's threads, and grew by 2 to 3 kB a tile.
@@ -9,6 +9,7 @@ and free gigabytes, want the opposite (`pipeline.worker_heap`) and inherit it: t
 import ctypes
 import logging
 import sys
+from typing import Any
 
 logger = logging.getLogger(__name__)
 
@@ -23,12 +24,8 @@ def keep_heap_small() -> bool:
 
     Call it before threads are started, and only where no network is run.
     """
-    if not sys.platform.startswith("linux"):
-        return False
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):
-        logger.debug("no mallopt in this C library; the heap keeps its defaults")
+    mallopt = _of_c_library("mallopt")
+    if mallopt is None:
         return False
     settings = (
         (_M_ARENA_MAX, 1),
@@ -38,3 +35,22 @@ def keep_heap_small() -> bool:
     )
     results = [mallopt(name, value) for name, value in settings]
     return all(result == 1 for result in results)
+
+
+def give_back_freed() -> bool:
+    """Give the free pages of all arenas back to the system; whether there were any.
+
+    It takes milliseconds, and any thread may call it.
+    """
+    malloc_trim = _of_c_library("malloc_trim")
+    return malloc_trim is not None and malloc_trim(0) == 1
+
+
+def _of_c_library(name: str) -> Any:
+    if not sys.platform.startswith("linux"):
+        return None
+    try:
+        return getattr(ctypes.CDLL(None), name)
+    except (OSError, AttributeError):
+        logger.debug("no %s in this C library; the heap keeps its defaults", name)
+        return None
