@@ -4,8 +4,8 @@
 
 The job is the real command, fresh each time. The bare network is the very network of the job's
 segmenter (its layers, number type, threads and masking of missing ground) on the very same windows
-from memory, with the same heap: no reading, staging, sigmoid, copies or tracing. It runs in a process of its own, which
-loads it as the job does (huge pages, threads), so that neither finds the other's memory. Job and
+from memory: no reading, staging, sigmoid, copies or tracing. It runs in a process of its own, which
+loads it as the job does (heap, threads), so that neither finds the other's memory. Job and
 bare passes take turns until there were --rounds of them and the bare network ran --bare-s seconds
 in all. Start-up (imports, model, graph) is told apart. Core seconds stand beside seconds, since
 they say more on a machine that does other things as well.
@@ -83,7 +83,7 @@ class Turn:
 
 def make_copies(image: str, number: int, folder: Path) -> list[str]:
     """The image, and copies of it (as VRTs) one beside the other, a kilometre apart."""
-    paths = [image]
+    paths = [str(Path(image).absolute())]
     with rasterio.open(image) as source:
         width_units = source.width * source.transform.a
         unit_m = source.crs.linear_units_factor[1]
@@ -235,8 +235,9 @@ def report(folder: Path, images: list[str], turns: Sequence[Turn], facts: dict[s
     rows.append(("median", *_cells(middle, ratio)))
     total = sum(turn.bare_s for turn in turns)
     text = f"# Whole job against the bare network\n\n{facts_as_text(facts)}\n"
-    text += f"{Path(images[0]).name}, {len(images)} times; the bare network ran {total:.0f} s in all. *Job* is from the "
-    text += "first tile read to the end; its core seconds hold start-up, too.\n\n"
+    text += f"{Path(images[0]).name}, {len(images)} times; the bare network ran {total:.0f} s in "
+    text += "all. *Job* is from the first tile read to the end; its core seconds hold start-up, "
+    text += "too.\n\n"
     text += markdown_table(HEADER, rows)
     write_part(folder, "whole_job", text, {"machine": facts, "turns": [asdict(t) for t in turns]})
     return text
@@ -274,9 +275,10 @@ def main() -> None:
         images = args.image
         if len(images) == 1:
             images = make_copies(images[0], args.copies, Path(folder))
-        bare = BareNetwork(images, args.bundle, Path(folder))
+        bundle = str(Path(args.bundle).absolute())
+        bare = BareNetwork(images, bundle, Path(folder))
         while len(turns) < args.rounds or sum(turn.bare_s for turn in turns) < args.bare_s:
-            turns.append(take_turn(images, args.bundle, Path(folder), bare))
+            turns.append(take_turn(images, bundle, Path(folder), bare))
             text = report(args.results, images, turns, facts)
             print(turns[-1], f"ratio {turns[-1].ratio:.3f}", file=sys.stderr, flush=True)
         bare.close()

@@ -36,6 +36,7 @@ from pipeline.logs import configure_worker_logging, working_on
 from pipeline.orphan_guard import end_with_supervisor
 from pipeline.plan import TileRun
 from pipeline.probability import write_probability
+from pipeline.side_threads import stand_back, switch_quickly
 from pipeline.spec import JobSpec, TileKey
 from pipeline.tile_store import TileResult, TileStore
 from pipeline.tile_work import (
@@ -154,8 +155,8 @@ class TileDetector:
         self.shelf = ImageShelf(spec, self.store)
         self.segmenter = segmenter
         self._journal = self.store.journal(spec.run_token)
-        self._reader = ThreadPoolExecutor(1, "read")
-        self._tracer = ThreadPoolExecutor(1, "trace")
+        self._reader = ThreadPoolExecutor(1, "read", initializer=stand_back)
+        self._tracer = ThreadPoolExecutor(1, "trace", initializer=stand_back)
         self._reading: tuple[Tile, Future[_Prepared], Stopwatch] | None = None
         self._tracing: list[Future[Detection]] = []
 
@@ -396,6 +397,7 @@ class _DetectDoFn(beam.DoFn):
     def setup(self) -> None:
         end_with_supervisor()
         configure_worker_logging()
+        switch_quickly()
 
         def load() -> _Model:
             begin = time.perf_counter()
