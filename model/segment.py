@@ -65,7 +65,8 @@ class SegmentConfig:
     tta: Literal["none", "d4"] = "none"
     """`d4` averages over the eight turns and reflections: eight times the work."""
     compile: bool = False
-    """Use torch.compile: about 10 % faster on a CPU, after half a minute of compiling."""
+    """Use torch.compile instead of fused layers (`model.window_network`), which on a CPU are faster
+    and need no half minute of compiling."""
     num_threads: int | None = None
     """Threads of one forward pass on a CPU. None takes torch's number rounded down to a power of
     two: these give equal bits. Others now and then do not, so they enter the fingerprint."""

@@ -5,23 +5,23 @@ decoder than reaches the pixels that are looked at. Where ground is missing ever
 to be masked (`model.masking`), doubled images among them, so there the doubling stays apart.
 """
 
+import copy
 import logging
-from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, fx, nn
 
 from model.devices import DTYPES
 from model.folding import fold_batch_norms
-from model.fused_layers import cast_layers
+from model.fused_layers import cast_layers, take_apart
 from model.fusing import fuse_doubling, fuse_layers, trim_decoder
 from model.layer_graph import TRACE_ERRORS, trace_layers
 from model.masking import LayerMasking
 
 logger = logging.getLogger(__name__)
 
-Kind = Literal["eager", "compiled", "fused"]
+Kind = Literal["eager", "compiled", "fused", "trimmed"]
 Slices = tuple[slice, slice]
 """Rows and columns."""
 
@@ -61,29 +61,41 @@ class WindowNetwork:
         num_bands: int,
         has_compile: bool = False,
     ) -> None:
-        self._dtype, self._spare_px = DTYPES[precision], spare_px
-        folded, self.num_folded = fold_batch_norms(network)
+        self._dtype, self._spare_px, self._missing_px = DTYPES[precision], spare_px, 0
+        self._stride_px, self._num_bands = stride_px, num_bands
+        plain, self.num_folded = fold_batch_norms(network)
+        # A copy, since the graphs below are made of the weights in float32.
+        folded = self._ready(copy.deepcopy(plain), device)
         self.kind: Kind = "compiled" if has_compile else "eager"
-        self._missing_px = 0
-        small = torch.zeros(1, num_bands, 2 * stride_px, 2 * stride_px)
-        side = (2 * spare_px // stride_px + 1 + _CHECK_STRIDES) * stride_px
-        graphs = None if has_compile else _fused_graphs(folded, small, spare_px)
-        folded = folded.to(device=device)
-        cast_layers(folded, self._dtype)
-        self._masked: Callable[[Tensor], Tensor] = folded
-        self._whole: Callable[[Tensor], Tensor] = folded
-        masked_layers: nn.Module = folded
-        if graphs is not None:
-            masked, whole, missing_px = graphs
-            for graph in (masked, whole):
-                graph.to(device=device)
-                cast_layers(graph, self._dtype)
-            if self._is_like(folded, whole, missing_px, num_bands, side):
-                self._masked, self._whole, self._missing_px = masked, whole, missing_px
-                self.kind, masked_layers = "fused", masked
-        self._masking = LayerMasking(masked_layers)
+        self._masked = self._whole = folded
+        if not has_compile:
+            self._fuse(plain, device)
+        self._masking = LayerMasking(self._masked)
         if has_compile:
-            self._whole = self._masked = torch.compile(folded, dynamic=False)
+            compiled: Any = torch.compile(folded, dynamic=False)
+            self._masked = self._whole = compiled
+
+    def _fuse(self, plain: nn.Module, device: torch.device) -> None:
+        """Take the fastest way that gives what the plain network gives."""
+        small = torch.zeros(1, self._num_bands, 2 * self._stride_px, 2 * self._stride_px)
+        # Without oneDNN's primitives the decoder can be trimmed all the same.
+        ways: tuple[Kind, ...] = ("fused", "trimmed") if device.type == "cpu" else ("trimmed",)
+        for way in ways:
+            found = _fused_graphs(plain, small, self._spare_px, is_apart=way == "trimmed")
+            if found is None:
+                continue
+            masked, graph, missing_px = found
+            whole = self._ready(graph, device)
+            if self._is_like(self._masked, whole, missing_px):
+                self._masked, self._whole = self._ready(masked, device), whole
+                self._missing_px, self.kind = missing_px, way
+                return
+
+    def _ready(self, network: nn.Module, device: torch.device) -> nn.Module:
+        """A network on its device, in its number type."""
+        network = network.to(device=device)
+        cast_layers(network, self._dtype)
+        return network
 
     def __call__(self, images: Tensor, known: Tensor | None, seen: Slices) -> Tensor:
         """Logits (N, channels, rows, columns) of what is looked at of windows.
@@ -106,16 +118,11 @@ class WindowNetwork:
             for part, side in zip(seen, images.shape[2:], strict=True)
         )
 
-    def _is_like(
-        self,
-        folded: nn.Module,
-        whole: nn.Module,
-        missing_px: int,
-        num_bands: int,
-        side: int,
-    ) -> bool:
-        """Whether the fused graph says what the plain one says, here and now."""
-        noise = torch.randn(1, num_bands, side, side, generator=torch.Generator().manual_seed(0))
+    def _is_like(self, folded: nn.Module, whole: nn.Module, missing_px: int) -> bool:
+        """Whether the graph says what the plain network says, here and now."""
+        strides = 2 * self._spare_px // self._stride_px + 1 + _CHECK_STRIDES
+        shape = (1, self._num_bands, strides * self._stride_px, strides * self._stride_px)
+        noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
         parameter = next(folded.parameters())
         images = noise.to(parameter.device, self._dtype).contiguous(
             memory_format=torch.channels_last
@@ -136,16 +143,20 @@ class WindowNetwork:
 
 
 def _fused_graphs(
-    folded: nn.Module, small: Tensor, spare_px: int
+    folded: nn.Module, small: Tensor, spare_px: int, *, is_apart: bool
 ) -> tuple[fx.GraphModule, fx.GraphModule, int] | None:
     """The graphs for windows with missing ground and for whole ones, and what the latter omits."""
     try:
         graph = folded if isinstance(folded, fx.GraphModule) else trace_layers(folded)
         masked = fuse_layers(graph, small)
+        if is_apart:
+            take_apart(masked)
         whole = fuse_doubling(masked, small)
+        if is_apart:
+            take_apart(whole)
         return masked, whole, trim_decoder(whole, spare_px)
     except (*TRACE_ERRORS, AttributeError, KeyError) as error:
-        logger.info("layers stay apart, the network cannot be traced: %s", error)
+        logger.info("layers stay apart, the network cannot be run as a graph: %s", error)
         return None
 
 

@@ -247,12 +247,13 @@ def test_without_the_primitives_layers_stay_apart(
 
     working = torch.ops.mkldnn._convolution_pointwise
     monkeypatch.setattr(torch.ops.mkldnn, "_convolution_pointwise", faulty)
-    network, image = _random_unet("resnet18"), _noise(1, 3, 64, 64)
-    ready = _ready(network, spare_px=5)
-    assert ready.kind == "eager"
+    network, image = _random_unet("resnet18"), _noise(1, 3, 160, 160)
+    ready = _ready(network, spare_px=50)
+    assert ready.kind == "trimmed"
+    assert ready._missing_px > 0
     assert ("fused ones differ by" in caplog.text) is (fault == "wrong")
     with torch.inference_mode():
-        wanted = network(image)[..., 5:-5, 5:-5]
+        wanted = network(image)[..., 50:-50, 50:-50]
         _assert_like(_inner(ready, image), wanted)
 
 
