@@ -12,8 +12,10 @@ with the whole mask, forty times a forward pass, cost half as much as the networ
 products with the rectangles that hold missing ground still a fifth.
 """
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -32,10 +34,59 @@ from model.fused_layers import FusedConv
 _SPATIAL_LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.MaxPool2d, nn.AvgPool2d, FusedConv)
 
 
+@dataclass
+class _Mask:
+    """A mask, and what layers need of it, made when the first of them asks.
+
+    Attributes:
+        mask: bool, shape (N, 1, H, W).
+        by_factor: 1 where a pixel under one of an image has a value, by how much smaller that is.
+        known: the same as arrays, one for each image of the batch.
+        runs: missing ground of each image, likewise.
+    """
+
+    mask: Tensor
+    by_factor: dict[int, Tensor] = field(default_factory=dict)
+    known: dict[int, list[BoolArray]] = field(default_factory=dict)
+    runs: dict[int, list[Int32Array]] = field(default_factory=dict)
+
+    def factor_of(self, image: Tensor) -> int | None:
+        """How many pixels of the mask are one of the image; None if it is not to be masked."""
+        height, width = self.mask.shape[2:]
+        factor: int = height // image.shape[2]
+        fits = (image.shape[2] * factor, image.shape[3] * factor) == (height, width)
+        return factor if fits else None
+
+    def runs_at(self, factor: int) -> list[Int32Array]:
+        """Runs of missing ground at a factor, for each image of the batch."""
+        if factor not in self.runs:
+            self.runs[factor] = [find_missing_runs(known) for known in self._known_at(factor)]
+        return self.runs[factor]
+
+    def mask_at(self, factor: int, dtype: torch.dtype) -> Tensor:
+        """1 where any pixel under a pixel of the image is valid, in the image's dtype."""
+        if factor not in self.by_factor:
+            full = self.mask.to(dtype)
+            self.by_factor[factor] = full if factor == 1 else functional.max_pool2d(full, factor)
+        return self.by_factor[factor]
+
+    def _known_at(self, factor: int) -> list[BoolArray]:
+        """Whether any pixel under a pixel of the image is valid, for each image of the batch."""
+        if not self.known:
+            self.known[1] = list(self.mask[:, 0].contiguous().numpy())
+        if factor not in self.known:
+            # From the coarsest that will do, which is the shortest way.
+            base = max(other for other in self.known if factor % other == 0)
+            finer = self.known[base]
+            self.known[factor] = [known_blocks(known, factor // base) for known in finer]
+        return self.known[factor]
+
+
 class LayerMasking:
     """Masks the inputs of a network's spatial layers while `using` a mask; else does nothing.
 
-    Inputs may be masked in place, so a layer beside a masked one may see the zeros too.
+    Inputs may be masked in place, so a layer beside a masked one may see the zeros too. Threads may
+    use masks of their own at the same time.
 
     Args:
         network: gets hooks; every spatial layer must see an image whose sides are those of the
@@ -43,73 +94,33 @@ class LayerMasking:
     """
 
     def __init__(self, network: nn.Module) -> None:
-        self._by_factor: dict[int, Tensor] = {}
-        self._known: dict[int, list[BoolArray]] = {}
-        self._runs: dict[int, list[Int32Array]] = {}
-        self._mask: Tensor | None = None
+        self._of_thread = threading.local()
         for module in network.modules():
             if isinstance(module, _SPATIAL_LAYERS):
                 module.register_forward_pre_hook(self._mask_input)
 
     @contextmanager
     def using(self, mask: Tensor | None) -> Iterator[None]:
-        """Mask all inputs in the block.
+        """Mask all inputs in the block, in this thread.
 
         Args:
             mask: bool, shape (N, 1, H, W), False where nothing is known; None masks nothing.
         """
-        self._mask = mask
+        self._of_thread.mask = None if mask is None else _Mask(mask)
         try:
             yield
         finally:
-            self._mask = None
-            self._by_factor.clear()
-            self._known.clear()
-            self._runs.clear()
+            self._of_thread.mask = None
 
     def _mask_input(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        mask: _Mask | None = getattr(self._of_thread, "mask", None)
         image = inputs[0]
-        factor = self._factor_of(image)
-        if factor is None:
+        factor = None if mask is None else mask.factor_of(image)
+        if mask is None or factor is None:
             return inputs
-        if _is_eager_on_cpu(image) and zero_missing(image, self._runs_at(factor)):
+        if _is_eager_on_cpu(image) and zero_missing(image, mask.runs_at(factor)):
             return inputs
-        return (image * self._mask_at(factor, image.dtype), *inputs[1:])
-
-    def _factor_of(self, image: Tensor) -> int | None:
-        """How many pixels of the mask are one of the image; None if it is not to be masked."""
-        if self._mask is None:
-            return None
-        height, width = self._mask.shape[2:]
-        factor: int = height // image.shape[2]
-        fits = (image.shape[2] * factor, image.shape[3] * factor) == (height, width)
-        return factor if fits else None
-
-    def _runs_at(self, factor: int) -> list[Int32Array]:
-        """Runs of missing ground at a factor, for each image of the batch."""
-        if factor not in self._runs:
-            self._runs[factor] = [find_missing_runs(known) for known in self._known_at(factor)]
-        return self._runs[factor]
-
-    def _known_at(self, factor: int) -> list[BoolArray]:
-        """Whether any pixel under a pixel of the image is valid, for each image of the batch."""
-        assert self._mask is not None
-        if not self._known:
-            self._known[1] = list(self._mask[:, 0].contiguous().numpy())
-        if factor not in self._known:
-            # From the coarsest that will do, which is the shortest way.
-            base = max(other for other in self._known if factor % other == 0)
-            finer = self._known[base]
-            self._known[factor] = [known_blocks(known, factor // base) for known in finer]
-        return self._known[factor]
-
-    def _mask_at(self, factor: int, dtype: torch.dtype) -> Tensor:
-        """1 where any pixel under a pixel of the image is valid, in the image's dtype."""
-        assert self._mask is not None
-        if factor not in self._by_factor:
-            full = self._mask.to(dtype)
-            self._by_factor[factor] = full if factor == 1 else functional.max_pool2d(full, factor)
-        return self._by_factor[factor]
+        return (image * mask.mask_at(factor, image.dtype), *inputs[1:])
 
 
 def zero_missing(images: Tensor, runs: list[Int32Array]) -> bool:

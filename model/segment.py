@@ -5,8 +5,9 @@ import dataclasses
 import logging
 import os
 import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +35,8 @@ from model.devices import (
 from model.errors import SegmentError
 from model.exported import Engine, ExportedBundle, export_format, load_exported
 from model.quantise import Quantiser, to_bytes
-from model.staging import DeviceStage, StagedWindows, TableStage
+from model.staging import DeviceStage, StagedWindows, TableStage, Window
+from model.streams import Streams, default_num_streams
 from model.tta import NUM_SYMMETRIES, apply_symmetry, mean_to_uint8, to_fixed_point, undo_symmetry
 from model.window_network import Slices, WindowNetwork
 from model.windows import check_window, plan_cores
@@ -44,6 +46,8 @@ logger = logging.getLogger(__name__)
 UInt8Array = npt.NDArray[np.uint8]
 BoolArray = npt.NDArray[np.bool_]
 _ALL = (slice(None), slice(None))
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +72,12 @@ class SegmentConfig:
     """Use torch.compile instead of fused layers (`model.window_network`), which on a CPU are faster
     and need no half minute of compiling."""
     num_threads: int | None = None
-    """Threads of one forward pass on a CPU. None takes torch's number rounded down to a power of
-    two: these give equal bits. Others now and then do not, so they enter the fingerprint."""
+    """Threads on a CPU. None takes torch's number rounded down to a power of two: these give equal
+    bits. Others now and then do not, so they enter the fingerprint."""
+    num_streams: int | None = None
+    """Batches at once on a CPU, each on its share of the threads, each with the memory of a forward
+    pass (`model.streams`). Only where that changes no bits; None takes as many as there are
+    threads, up to four, or one where it would."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -78,6 +86,7 @@ class SegmentConfig:
             ("margin_px", 0),
             ("batch_size", 1),
             ("num_threads", 1),
+            ("num_streams", 1),
         ):
             value = getattr(self, name)
             if value is not None and value < low:
@@ -94,6 +103,7 @@ class SegmentStats:
         num_skipped: cores without a valid pixel.
         num_padding: empty windows that filled batches up.
         num_halvings: how often the batch was halved because memory ran out.
+        num_streams: batches at once now.
     """
 
     batch_size: int
@@ -101,15 +111,17 @@ class SegmentStats:
     num_skipped: int = 0
     num_padding: int = 0
     num_halvings: int = 0
+    num_streams: int = 1
 
 
 class Segmenter:
     """A network, ready to turn tiles into probabilities.
 
     One per process; it may be called from several threads, which then take turns, so that memory
-    holds one forward pass. A window's bits do not depend on its place in the batch nor on what else
-    is in it. On a CPU, with windows of a sensible size, they depend neither on the batch size nor
-    on the number of threads, as long as that is a power of two (`model.devices.is_thread_free`).
+    holds no more forward passes than there are streams. A window's bits do not depend on its place
+    in the batch, on what else is in it, nor on the streams. On a CPU, with windows of a sensible
+    size, they depend neither on the batch size nor on the number of threads, as long as that is a
+    power of two (`model.devices.is_thread_free`).
     `fingerprint` tells what they do depend on. The number of threads is torch's own, so it holds
     for the whole process.
 
@@ -152,7 +164,10 @@ class Segmenter:
         else:
             self._network = self._prepare_network(bundle)
         self._quantiser = Quantiser(meta.network)
-        self._stage = self._make_stage(meta)
+        self.stats.num_streams = self._pick_num_streams()
+        self._streams = Streams(self.stats.num_streams, self.num_threads)
+        # One for each stream, and one for what runs alone.
+        self._stages = [self._make_stage(meta) for _ in range(self.stats.num_streams + 1)]
         self.fingerprint = self._make_fingerprint()
 
     @classmethod
@@ -237,19 +252,26 @@ class Segmenter:
             pixels: uint8, shape (bands, side, side).
             valid: bool, shape (side, side).
         """
-        staged = self._stage.stage([(pixels, valid)], 1)
+        staged = self._stages[-1].stage([(pixels, valid)], 1)
         seen = self._inner.intersect(staged.part).within(staged.part)
         known = None if staged.known is None else staged.known.clone()
         # The next window would be staged into the same memory.
         return StagedWindows(staged.images.clone(), known, staged.part), seen
 
-    def forward_bare(self, staged: StagedWindows, seen: Slices) -> Tensor:
-        """Logits of a staged window from the very network of `segment`, and nothing else.
+    def forward_bare(self, windows: Sequence[tuple[StagedWindows, Slices]]) -> list[Tensor]:
+        """Logits of staged windows from the very network of `segment`, and nothing else.
 
         What a benchmark takes for the network's own share of the time.
         """
-        with self._lock, torch.inference_mode(), self._exact_convolutions():
-            return self._network(staged.images, staged.known, seen)
+
+        def forward(_: int, window: tuple[StagedWindows, Slices]) -> Tensor:
+            staged, seen = window
+            with torch.inference_mode(), self._exact_convolutions():
+                return self._network(staged.images, staged.known, seen)
+
+        with self._lock:
+            num_whole = sum(staged.known is None for staged, _ in windows)
+            return self._on_streams(forward, windows, num_whole)
 
     def surroundings(self, core: PixelWindow) -> tuple[slice, slice]:
         """A core with what is seen around it, as slices of a tile with its margin."""
@@ -308,6 +330,35 @@ class Segmenter:
         stride_px = self.bundle.meta.network.stride_px
         return pick_crop(box, self._input_px, stride_px=stride_px, least_px=least_px)
 
+    def _pick_num_streams(self) -> int:
+        """Batches at once: as told, else as many as change no bits.
+
+        Raises:
+            SegmentError: if the number told does not fit the rest.
+        """
+        told = self.config.num_streams
+        has_streams = (
+            self.device.type == "cpu" and self._exported is None and not self.config.compile
+        )
+        is_free = is_thread_free(self.device, self.precision, self._input_px, self.num_threads)
+        if told is None:
+            return default_num_streams(self.num_threads) if has_streams and is_free else 1
+        if told > 1 and not has_streams:
+            raise SegmentError(
+                f"num_streams = {told} is for a bundle on a CPU without compile; leave it away"
+            )
+        if self.num_threads % told:
+            raise SegmentError(
+                f"num_streams = {told} does not divide num_threads = {self.num_threads}"
+            )
+        if told > 1 and not is_free:
+            raise SegmentError(
+                f"num_streams = {told}: in {self.precision} with windows of {self._input_px} px "
+                f"and {self.num_threads} threads the bits depend on the threads of a pass; take "
+                "bf16 or larger windows and a power of two of threads, or num_streams = 1"
+            )
+        return told
+
     def _make_fingerprint(self) -> dict[str, Any]:
         is_free = is_thread_free(self.device, self.precision, self._input_px, self.num_threads)
         if isinstance(self.bundle, ExportedBundle):
@@ -345,43 +396,43 @@ class Segmenter:
     def _run(
         self, cores: list[PixelWindow], pixels: UInt8Array, valid: BoolArray
     ) -> list[tuple[PixelWindow, UInt8Array]]:
-        """Probabilities of all cores; halves the batch and goes on when memory runs out."""
-        results: list[tuple[Tensor, PixelWindow]] = []
-        ordered, num_whole = self._whole_first(cores, valid)
-        done = 0
-        while done < len(ordered):
-            # Whole windows go another way than those with missing ground, so they share no batch:
-            # a window's bits must not depend on what is beside it.
-            end = num_whole if done < num_whole else len(ordered)
-            batch = ordered[done : min(done + self.stats.batch_size, end)]
-            error = self._try_batch([self._window(core, pixels, valid) for core in batch], results)
-            if error is None:
-                done += len(batch)
-            else:
-                # Outside the except block, since a live traceback keeps the tensors alive.
-                self._halve_batch(error)
-        if self.device.type == "cuda":
-            torch.cuda.current_stream(self.device).synchronize()
+        """Probabilities of all cores; does with less memory when it runs out."""
+        ordered, num_whole = self._largest_first(cores, valid)
+        while True:
+            size = self.stats.batch_size
+            batches = [
+                [self._window(core, pixels, valid) for core in batch]
+                for batch in _in_batches(ordered, num_whole, size)
+            ]
+            results = self._try_batches(batches, -(-num_whole // size))
+            if not isinstance(results, str):
+                break
+            # Outside the except block, since a live traceback keeps the tensors alive.
+            self._do_with_less(results)
         self.stats.num_windows += len(cores)
+        self.stats.num_padding += len(batches) * size - len(cores)
         arrays = (
             self._on_inner(array, part) for result, part in results for array in result.numpy()
         )
         by_core = dict(zip(ordered, arrays, strict=True))
         return [(core, by_core[core]) for core in cores]
 
-    def _whole_first(
+    def _largest_first(
         self, cores: list[PixelWindow], valid: BoolArray
     ) -> tuple[list[PixelWindow], int]:
-        """Cores whose windows are valid all over, then the others; and how many are whole."""
+        """Cores by the ground of their windows; and how many have all of it.
+
+        Streams that begin with what takes longest end at about the same time.
+        """
         side = self._input_px
-        is_whole = {
-            core: bool(
-                valid[core.row_off : core.row_off + side, core.col_off : core.col_off + side].all()
+        num_valid = {
+            core: np.count_nonzero(
+                valid[core.row_off : core.row_off + side, core.col_off : core.col_off + side]
             )
             for core in cores
         }
-        ordered = sorted(cores, key=lambda core: not is_whole[core])
-        return ordered, sum(is_whole.values())
+        ordered = sorted(cores, key=lambda core: -num_valid[core])
+        return ordered, sum(number == side * side for number in num_valid.values())
 
     def _window(
         self, core: PixelWindow, pixels: UInt8Array, valid: BoolArray
@@ -400,29 +451,55 @@ class Segmenter:
         whole[seen.within(inner)] = levels
         return whole
 
-    def _try_batch(
-        self,
-        windows: list[tuple[UInt8Array, BoolArray]],
-        results: list[tuple[Tensor, PixelWindow]],
-    ) -> str | None:
-        """Append a batch's probabilities; the message when memory ran out, else None."""
-        size = self.stats.batch_size
+    def _try_batches(
+        self, batches: Sequence[Sequence[Window]], num_whole: int
+    ) -> list[tuple[Tensor, PixelWindow]] | str:
+        """Each batch's probabilities and of what part; the message when memory ran out."""
         try:
-            with torch.inference_mode(), self._exact_convolutions():
-                staged = self._stage.stage(windows, size)
-                seen = self._inner.intersect(staged.part)
-                probability = self._forward(staged, seen.within(staged.part))[: len(windows)]
-            # On CUDA this lands in pinned memory; `_run` waits for it once, at the end.
-            is_cuda = self.device.type == "cuda"
-            results.append((probability.to("cpu", non_blocking=is_cuda), seen))
+            results = self._on_streams(self._run_batch, batches, num_whole)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
             return str(error)
-        self.stats.num_padding += size - len(windows)
-        return None
+        if self.device.type == "cuda":
+            torch.cuda.current_stream(self.device).synchronize()
+        return results
 
-    def _halve_batch(self, reason: str) -> None:
+    def _on_streams(
+        self, work: Callable[[int, _Item], _Result], items: Sequence[_Item], num_whole: int
+    ) -> list[_Result]:
+        """Work on items; those that would leave streams idle at the end first, one by one.
+
+        The first `num_whole` take equally long.
+        """
+        number = self.stats.num_streams
+        num_alone = len(items) if number == 1 or len(items) < number else num_whole % number
+        if torch.get_num_threads() != self.num_threads:
+            # Counted for each thread; this one need not be the one that made the segmenter.
+            torch.set_num_threads(self.num_threads)
+        first = [work(-1, item) for item in items[:num_alone]]
+        if num_alone == len(items):
+            return first
+        return first + self._streams.map(work, items[num_alone:])
+
+    def _run_batch(self, stream: int, windows: Sequence[Window]) -> tuple[Tensor, PixelWindow]:
+        """A batch's probabilities, uint8, shape (N, h, w), and of what part of its windows."""
+        with torch.inference_mode(), self._exact_convolutions():
+            staged = self._stages[stream].stage(windows, self.stats.batch_size)
+            seen = self._inner.intersect(staged.part)
+            probability = self._forward(staged, seen.within(staged.part))[: len(windows)]
+        # On CUDA this lands in pinned memory; what calls this waits for it once, at the end.
+        return probability.to("cpu", non_blocking=self.device.type == "cuda"), seen
+
+    def _do_with_less(self, reason: str) -> None:
+        """One batch at a time, or half of a batch."""
+        first_line = reason.splitlines()[0]
+        if self.stats.num_streams > 1:
+            self.stats.num_streams = 1
+            logger.warning(
+                "out of memory on %s: one batch at a time from now on (%s)", self.device, first_line
+            )
+            return
         if self.stats.batch_size == 1:
             raise SegmentError(
                 f"memory does not hold one window of {self._input_px} px on {self.device}; lower "
@@ -434,7 +511,7 @@ class Segmenter:
             "out of memory on %s: batches of %d windows from now on (%s)",
             self.device,
             self.stats.batch_size,
-            reason.splitlines()[0],
+            first_line,
         )
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -490,3 +567,15 @@ def _use_huge_pages() -> None:
     takes 15 % of the time. Linux only; elsewhere torch ignores the setting.
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+
+
+def _in_batches(
+    ordered: Sequence[PixelWindow], num_whole: int, size: int
+) -> list[Sequence[PixelWindow]]:
+    """Cores of whole windows and then the others, in batches of at most `size`.
+
+    Whole windows go another way than those with missing ground, so they share no batch: a window's
+    bits must not depend on what is beside it.
+    """
+    parts = (ordered[:num_whole], ordered[num_whole:])
+    return [part[first : first + size] for part in parts for first in range(0, len(part), size)]

@@ -90,8 +90,9 @@ def test_the_segmenter_gives_the_same_with_missing_ground(
     other = Segmenter.load(exported[kind], device="cpu", batch_size=batch_size)
     found = other.segment(pixels, valid)
     assert np.ptp(wanted) > 100
-    # In bfloat16 fused layers round less often than those of the export.
-    limit, share = (255 * MAX_DIFFERENCE["bf16"], 1e-2) if kind.endswith("bf16") else (1, 1e-3)
+    # In bfloat16 fused layers round less often than those of the export; each may be as far from
+    # float32 as an export may.
+    limit, share = (2 * 255 * MAX_DIFFERENCE["bf16"], 1e-2) if kind.endswith("bf16") else (1, 1e-3)
     assert np.abs(found.astype(int) - wanted).max() <= limit
     assert np.mean((found >= 128) != (wanted >= 128)) < share
     # And the mask is needed for that, or this would show nothing.
