@@ -19,9 +19,11 @@ _SWITCH_INTERVAL_S = 0.0005
 def stand_back() -> None:
     """Let the calling thread run after others; on Linux, where threads have priorities."""
     if sys.platform.startswith("linux"):
+        thread = threading.get_native_id()
         # Lowering one's priority is always allowed, but a sandbox may know no such call.
         with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+            before = os.getpriority(os.PRIO_PROCESS, thread)
+            os.setpriority(os.PRIO_PROCESS, thread, max(before, _NICENESS))
 
 
 def switch_quickly() -> None:
