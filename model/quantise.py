@@ -58,10 +58,11 @@ class Quantiser:
             self._config.separation,
             self._config.border_exponent,
         )
-        # Among the bits are some that are no number.
-        self._tables = [factor.nan_to_num_(0.0).flatten().numpy() for factor in factors]
         if len(factors) == 1:
-            self._bytes = to_bytes(factors[0]).flatten().numpy()
+            self._bytes = to_bytes(factors[0].nan_to_num(0.0)).flatten().numpy()
+        # Last, since other threads take them for a sign that all is there. Among the bits are some
+        # that are no number.
+        self._tables = [factor.nan_to_num_(0.0).flatten().numpy() for factor in factors]
 
 
 def to_bytes(probability: Tensor) -> Tensor:

@@ -2,12 +2,12 @@
 
 import contextlib
 import dataclasses
-import logging
+import functools
+import itertools
 import os
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,11 +22,8 @@ from model.crops import pick_crop
 from model.devices import (
     DTYPES,
     MIN_STABLE_CROP_PX,
-    Device,
-    Precision,
     default_batch_size,
     device_fingerprint,
-    is_out_of_memory,
     is_thread_free,
     pick_device,
     pick_precision,
@@ -34,84 +31,19 @@ from model.devices import (
 )
 from model.errors import SegmentError
 from model.exported import Engine, ExportedBundle, export_format, load_exported
+from model.first_look import FACTOR, FirstLook, check_first_look
 from model.quantise import Quantiser, to_bytes
+from model.segment_config import SegmentConfig, SegmentStats
 from model.staging import DeviceStage, StagedWindows, TableStage, Window
-from model.streams import Streams, default_num_streams
+from model.streams import default_num_streams
 from model.tta import NUM_SYMMETRIES, apply_symmetry, mean_to_uint8, to_fixed_point, undo_symmetry
+from model.window_batches import WindowBatches
 from model.window_network import Slices, WindowNetwork
 from model.windows import check_window, plan_cores
-
-logger = logging.getLogger(__name__)
 
 UInt8Array = npt.NDArray[np.uint8]
 BoolArray = npt.NDArray[np.bool_]
 _ALL = (slice(None), slice(None))
-_Item = TypeVar("_Item")
-_Result = TypeVar("_Result")
-
-
-@dataclass(frozen=True, kw_only=True)
-class SegmentConfig:
-    """How the network is run."""
-
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
-    device: Device = "auto"
-    """`auto` takes CUDA, then MPS, then the CPU."""
-    precision: Precision = "auto"
-    """`auto` takes bf16 where the device has instructions for it."""
-    window_px: int | None = None
-    """Side of a core; a tile is a whole number of cores. None takes the bundle's (mostly 1024)."""
-    margin_px: int | None = None
-    """Pixels seen around a core. None takes the bundle's (mostly 128)."""
-    batch_size: int | None = None
-    """Windows per batch. None takes 1 on a CPU, on a GPU what half of its memory holds."""
-    tta: Literal["none", "d4"] = "none"
-    """`d4` averages over the eight turns and reflections: eight times the work."""
-    compile: bool = False
-    """Use torch.compile instead of fused layers (`model.window_network`), which on a CPU are faster
-    and need no half minute of compiling."""
-    num_threads: int | None = None
-    """Threads on a CPU. None takes torch's number rounded down to a power of two: these give equal
-    bits. Others now and then do not, so they enter the fingerprint."""
-    num_streams: int | None = None
-    """Batches at once on a CPU, each on its share of the threads, each with the memory of a forward
-    pass (`model.streams`). Only where that changes no bits; None takes as many as there are
-    threads, up to four, or one where it would."""
-
-    def __post_init__(self) -> None:
-        """Check the ranges."""
-        for name, low in (
-            ("window_px", 1),
-            ("margin_px", 0),
-            ("batch_size", 1),
-            ("num_threads", 1),
-            ("num_streams", 1),
-        ):
-            value = getattr(self, name)
-            if value is not None and value < low:
-                raise ValueError(f"{name} = {value}; expected at least {low}, or none")
-
-
-@dataclass
-class SegmentStats:
-    """What a segmenter has done so far.
-
-    Attributes:
-        batch_size: windows per batch now.
-        num_windows: windows that went through the network.
-        num_skipped: cores without a valid pixel.
-        num_padding: empty windows that filled batches up.
-        num_halvings: how often the batch was halved because memory ran out.
-        num_streams: batches at once now.
-    """
-
-    batch_size: int
-    num_windows: int = 0
-    num_skipped: int = 0
-    num_padding: int = 0
-    num_halvings: int = 0
-    num_streams: int = 1
 
 
 class Segmenter:
@@ -165,9 +97,18 @@ class Segmenter:
             self._network = self._prepare_network(bundle)
         self._quantiser = Quantiser(meta.network)
         self.stats.num_streams = self._pick_num_streams()
-        self._streams = Streams(self.stats.num_streams, self.num_threads)
+        self._batches = WindowBatches(
+            input_px=self._input_px,
+            device=self.device,
+            num_threads=self.num_threads,
+            stats=self.stats,
+        )
         # One for each stream, and one for what runs alone.
-        self._stages = [self._make_stage(meta) for _ in range(self.stats.num_streams + 1)]
+        num_stages = self.stats.num_streams + 1
+        self._stages = [self._make_stage(meta) for _ in range(num_stages)]
+        self._look = self._make_first_look(meta)
+        if self._look is not None:
+            self._look_stages = [self._make_stage(meta, FACTOR) for _ in range(num_stages)]
         self.fingerprint = self._make_fingerprint()
 
     @classmethod
@@ -230,7 +171,8 @@ class Segmenter:
             active: likewise.
 
         Returns:
-            The cores that have a valid pixel, in scan order.
+            The cores that have a valid pixel, in scan order; without those that a first look found
+            empty.
 
         Raises:
             ValueError: if the arrays do not fit the bundle or each other.
@@ -271,7 +213,7 @@ class Segmenter:
 
         with self._lock:
             num_whole = sum(staged.known is None for staged, _ in windows)
-            return self._on_streams(forward, windows, num_whole)
+            return self._batches.on_streams(forward, windows, num_whole)
 
     def surroundings(self, core: PixelWindow) -> tuple[slice, slice]:
         """A core with what is seen around it, as slices of a tile with its margin."""
@@ -311,7 +253,25 @@ class Segmenter:
             has_compile=self.config.compile,
         )
 
-    def _make_stage(self, meta: BundleMeta) -> TableStage | DeviceStage:
+    def _make_first_look(self, meta: BundleMeta) -> FirstLook | None:
+        """What looks at windows first; None without.
+
+        Raises:
+            SegmentError: if windows or engine do not allow it.
+        """
+        level = self.config.first_look
+        if level is None:
+            return None
+        if self._exported is not None or self.config.compile:
+            raise SegmentError(
+                f"first_look = {level} needs a network that takes windows of two sizes: a bundle "
+                "(no exported file), without compile"
+            )
+        check_first_look(self._input_px, meta.network.stride_px)
+        return FirstLook(self._network, self._quantiser, level)
+
+    def _make_stage(self, meta: BundleMeta, factor: int = 1) -> TableStage | DeviceStage:
+        """What stages windows, which can be shrunk by a factor."""
         # (level / 255 - mean) / std as one multiplication and one addition.
         mean, std = np.asarray(meta.mean), np.asarray(meta.std)
         scale, shift = _per_band(1.0 / (255.0 * std)), _per_band(-mean / std)
@@ -322,13 +282,20 @@ class Segmenter:
             return DeviceStage(scale, shift, dtype, self.device)
         # A compiled network takes one shape only.
         has_crops = meta.network.is_local and not self.config.compile
-        return TableStage(scale, shift, dtype, self._crop if has_crops else None)
+        crop = functools.partial(self._crop, factor=factor)
+        return TableStage(scale, shift, dtype, crop if has_crops else None)
 
-    def _crop(self, box: ValidBox) -> PixelWindow:
+    def _crop(self, box: ValidBox, *, factor: int) -> PixelWindow:
         """The part of a window that goes through the network."""
-        least_px = 1 if self.precision == "bf16" else MIN_STABLE_CROP_PX
-        stride_px = self.bundle.meta.network.stride_px
+        least_px = 1 if self.precision == "bf16" else MIN_STABLE_CROP_PX * factor
+        stride_px = self.bundle.meta.network.stride_px * factor
         return pick_crop(box, self._input_px, stride_px=stride_px, least_px=least_px)
+
+    @property
+    def _is_thread_free(self) -> bool:
+        """Whether any power of two of threads gives the same bits."""
+        smallest_px = self._input_px // (1 if self.config.first_look is None else FACTOR)
+        return is_thread_free(self.device, self.precision, smallest_px, self.num_threads)
 
     def _pick_num_streams(self) -> int:
         """Batches at once: as told, else as many as change no bits.
@@ -340,7 +307,7 @@ class Segmenter:
         has_streams = (
             self.device.type == "cpu" and self._exported is None and not self.config.compile
         )
-        is_free = is_thread_free(self.device, self.precision, self._input_px, self.num_threads)
+        is_free = self._is_thread_free
         if told is None:
             return default_num_streams(self.num_threads) if has_streams and is_free else 1
         if told > 1 and not has_streams:
@@ -360,7 +327,7 @@ class Segmenter:
         return told
 
     def _make_fingerprint(self) -> dict[str, Any]:
-        is_free = is_thread_free(self.device, self.precision, self._input_px, self.num_threads)
+        is_free = self._is_thread_free
         if isinstance(self.bundle, ExportedBundle):
             engine = {**self.bundle.runtime_facts(), "num_folded": 0}
             is_free = is_free and self.bundle.format == "pt2"
@@ -378,6 +345,8 @@ class Segmenter:
             "tta": self.config.tta,
             "compile": self.config.compile,
             "missing_ground": "zero at every layer",
+            # Only where there is one: stored tiles of runs without it stay what they are.
+            **({} if self._look is None else {"first_look": self.config.first_look}),
         }
 
     def _check_arrays(self, pixels: UInt8Array, valid: BoolArray) -> None:
@@ -396,51 +365,21 @@ class Segmenter:
     def _run(
         self, cores: list[PixelWindow], pixels: UInt8Array, valid: BoolArray
     ) -> list[tuple[PixelWindow, UInt8Array]]:
-        """Probabilities of all cores; does with less memory when it runs out."""
-        ordered, num_whole = self._largest_first(cores, valid)
-        while True:
-            size = self.stats.batch_size
-            batches = [
-                [self._window(core, pixels, valid) for core in batch]
-                for batch in _in_batches(ordered, num_whole, size)
-            ]
-            results = self._try_batches(batches, -(-num_whole // size))
-            if not isinstance(results, str):
-                break
-            # Outside the except block, since a live traceback keeps the tensors alive.
-            self._do_with_less(results)
+        """Probabilities of all cores but those that a first look leaves out, in their order."""
+        if self._look is not None:
+            looked = self._batches.run(self._look_at_batch, cores, pixels, valid)
+            kept = {core for batch, found in looked for core in itertools.compress(batch, found)}
+            self.stats.num_left_out += len(cores) - len(kept)
+            cores = [core for core in cores if core in kept]
+        done = self._batches.run(self._run_batch, cores, pixels, valid)
         self.stats.num_windows += len(cores)
-        self.stats.num_padding += len(batches) * size - len(cores)
-        arrays = (
-            self._on_inner(array, part) for result, part in results for array in result.numpy()
-        )
-        by_core = dict(zip(ordered, arrays, strict=True))
-        return [(core, by_core[core]) for core in cores]
-
-    def _largest_first(
-        self, cores: list[PixelWindow], valid: BoolArray
-    ) -> tuple[list[PixelWindow], int]:
-        """Cores by the ground of their windows; and how many have all of it.
-
-        Streams that begin with what takes longest end at about the same time.
-        """
-        side = self._input_px
-        num_valid = {
-            core: np.count_nonzero(
-                valid[core.row_off : core.row_off + side, core.col_off : core.col_off + side]
-            )
-            for core in cores
+        self.stats.num_padding += len(done) * self.stats.batch_size - len(cores)
+        by_core = {
+            core: self._on_inner(levels, part)
+            for batch, (result, part) in done
+            for core, levels in zip(batch, result.numpy(), strict=True)
         }
-        ordered = sorted(cores, key=lambda core: -num_valid[core])
-        return ordered, sum(number == side * side for number in num_valid.values())
-
-    def _window(
-        self, core: PixelWindow, pixels: UInt8Array, valid: BoolArray
-    ) -> tuple[UInt8Array, BoolArray]:
-        """A core's window: its pixels, and which of them are valid."""
-        rows = slice(core.row_off, core.row_off + self._input_px)
-        cols = slice(core.col_off, core.col_off + self._input_px)
-        return pixels[:, rows, cols], valid[rows, cols]
+        return [(core, by_core[core]) for core in cores]
 
     def _on_inner(self, levels: UInt8Array, seen: PixelWindow) -> UInt8Array:
         """Levels of a part of the inner window, 0 around it."""
@@ -451,37 +390,6 @@ class Segmenter:
         whole[seen.within(inner)] = levels
         return whole
 
-    def _try_batches(
-        self, batches: Sequence[Sequence[Window]], num_whole: int
-    ) -> list[tuple[Tensor, PixelWindow]] | str:
-        """Each batch's probabilities and of what part; the message when memory ran out."""
-        try:
-            results = self._on_streams(self._run_batch, batches, num_whole)
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            return str(error)
-        if self.device.type == "cuda":
-            torch.cuda.current_stream(self.device).synchronize()
-        return results
-
-    def _on_streams(
-        self, work: Callable[[int, _Item], _Result], items: Sequence[_Item], num_whole: int
-    ) -> list[_Result]:
-        """Work on items; those that would leave streams idle at the end first, one by one.
-
-        The first `num_whole` take equally long.
-        """
-        number = self.stats.num_streams
-        num_alone = len(items) if number == 1 or len(items) < number else num_whole % number
-        if torch.get_num_threads() != self.num_threads:
-            # Counted for each thread; this one need not be the one that made the segmenter.
-            torch.set_num_threads(self.num_threads)
-        first = [work(-1, item) for item in items[:num_alone]]
-        if num_alone == len(items):
-            return first
-        return first + self._streams.map(work, items[num_alone:])
-
     def _run_batch(self, stream: int, windows: Sequence[Window]) -> tuple[Tensor, PixelWindow]:
         """A batch's probabilities, uint8, shape (N, h, w), and of what part of its windows."""
         with torch.inference_mode(), self._exact_convolutions():
@@ -491,30 +399,14 @@ class Segmenter:
         # On CUDA this lands in pinned memory; what calls this waits for it once, at the end.
         return probability.to("cpu", non_blocking=self.device.type == "cuda"), seen
 
-    def _do_with_less(self, reason: str) -> None:
-        """One batch at a time, or half of a batch."""
-        first_line = reason.splitlines()[0]
-        if self.stats.num_streams > 1:
-            self.stats.num_streams = 1
-            logger.warning(
-                "out of memory on %s: one batch at a time from now on (%s)", self.device, first_line
-            )
-            return
-        if self.stats.batch_size == 1:
-            raise SegmentError(
-                f"memory does not hold one window of {self._input_px} px on {self.device}; lower "
-                f"window_px or free memory ({reason})"
-            )
-        self.stats.batch_size //= 2
-        self.stats.num_halvings += 1
-        logger.warning(
-            "out of memory on %s: batches of %d windows from now on (%s)",
-            self.device,
-            self.stats.batch_size,
-            first_line,
-        )
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+    def _look_at_batch(self, stream: int, windows: Sequence[Window]) -> Tensor:
+        """Which windows of a batch to look at again, bool, shape (N,)."""
+        assert self._look is not None
+        with torch.inference_mode(), self._exact_convolutions():
+            staged = self._look_stages[stream].stage(windows, self.stats.batch_size)
+            seen = self._inner.intersect(staged.part).within(staged.part)
+            found = self._look.find(staged, seen)[: len(windows)]
+        return found.to("cpu", non_blocking=self.device.type == "cuda")
 
     def _forward(self, staged: StagedWindows, seen: Slices) -> Tensor:
         """uint8 probabilities (N, h, w) of some rows and columns of staged windows, there."""
@@ -567,15 +459,3 @@ def _use_huge_pages() -> None:
     takes 15 % of the time. Linux only; elsewhere torch ignores the setting.
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-
-
-def _in_batches(
-    ordered: Sequence[PixelWindow], num_whole: int, size: int
-) -> list[Sequence[PixelWindow]]:
-    """Cores of whole windows and then the others, in batches of at most `size`.
-
-    Whole windows go another way than those with missing ground, so they share no batch: a window's
-    bits must not depend on what is beside it.
-    """
-    parts = (ordered[:num_whole], ordered[num_whole:])
-    return [part[first : first + size] for part in parts for first in range(0, len(part), size)]

@@ -22,7 +22,7 @@ from geo.overlap import OverlapConfig
 from geo.places import Place, as_place
 from geo.raster_config import RasterConfig
 from geo.shards import ShardConfig
-from model.segment import SegmentConfig
+from model.segment_config import SegmentConfig
 from model.shipped import SHIPPED, resolve_bundle
 from pipeline.engine_config import EngineConfig
 from pipeline.image_sources import SOURCES, ImageSource, ResolvedSource, as_record

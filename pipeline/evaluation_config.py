@@ -13,7 +13,7 @@ from geo.footprints import FilterConfig
 from geo.grid import gsd_to_mm
 from geo.overlap import OverlapConfig
 from geo.raster_config import RasterConfig
-from model.segment import SegmentConfig
+from model.segment_config import SegmentConfig
 from pipeline.config import ConfigError, RunConfig, parse_config
 
 AOI_IMAGE = "image"

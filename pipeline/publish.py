@@ -190,6 +190,7 @@ def run_facts(
         "tiles_segmented": totals.num_segmented,
         "tiles_stored": totals.num_stored,
         "windows": totals.num_windows,
+        "windows_left_out": totals.num_left_out,
         "pixels_valid": totals.num_pixels,
         "reads": totals.num_reads,
         "source_bytes": totals.source_bytes,

@@ -17,6 +17,7 @@ class RunTotals:
         first_tile_time: when the first tile was begun, likewise; None without a segmented tile.
         num_segmented: tiles segmented in this run.
         num_windows: windows that went through the network.
+        num_left_out: windows that a first look found empty.
         num_pixels: valid pixels of all tiles.
         num_reads: windows read from images.
         source_bytes: bytes of their values, decoded.
@@ -30,7 +31,7 @@ class RunTotals:
     def __init__(self, events: Iterable[dict[str, Any]]) -> None:
         self.begin: float | None = None
         self.first_tile_time: float | None = None
-        self.num_segmented = self.num_windows = self.num_pixels = 0
+        self.num_segmented = self.num_windows = self.num_left_out = self.num_pixels = 0
         self.num_reads = self.source_bytes = self.num_requests = self.network_bytes = 0
         self.stage_s: dict[str, float] = defaultdict(float)
         self.num_models = 0
@@ -70,6 +71,7 @@ class RunTotals:
 
     def _add_tile(self, event: dict[str, Any]) -> None:
         self.num_windows += event.get("windows", 0)
+        self.num_left_out += event.get("left_out", 0)
         tile = hash(event["tile"])
         if tile not in self._segmented and tile not in self._stored:
             self.num_pixels += event.get("pixels", 0)

@@ -60,6 +60,7 @@ class TileResult:
         image_versions: versions of the tile's images; `Instances.image_index` points into it.
         num_pixels_valid: valid pixels of the tile.
         num_windows: windows that went through the network.
+        num_left_out: windows that a first look found empty.
         oversize: components above the largest building that lie inside the tile, as rectangles
             (row_min, col_min, row_end, col_end); they are reported, not traced.
     """
@@ -70,6 +71,7 @@ class TileResult:
     image_versions: tuple[str, ...] = ()
     num_pixels_valid: int = 0
     num_windows: int = 0
+    num_left_out: int = 0
     oversize: tuple[tuple[int, ...], ...] = ()
 
     @property
@@ -135,6 +137,7 @@ class TileStore:
             "image_versions": result.image_versions,
             "num_pixels_valid": result.num_pixels_valid,
             "num_windows": result.num_windows,
+            "num_left_out": result.num_left_out,
             "oversize": result.oversize,
         }
         write_table(path, instances_to_table(result.whole), facts)
@@ -153,6 +156,7 @@ class TileStore:
             image_versions=tuple(facts["image_versions"]),
             num_pixels_valid=facts["num_pixels_valid"],
             num_windows=facts["num_windows"],
+            num_left_out=facts.get("num_left_out", 0),
             oversize=tuple(tuple(bounds) for bounds in facts["oversize"]),
         )
 

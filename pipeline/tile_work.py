@@ -65,6 +65,7 @@ class TileProbability:
         image_index: image of each pixel, uint16; None where there is one image.
         num_pixels_valid: pixels with image data.
         num_windows: windows that went through the network.
+        num_left_out: windows that a first look found empty.
     """
 
     task: TileTask
@@ -72,6 +73,7 @@ class TileProbability:
     image_index: npt.NDArray[np.uint16] | None
     num_pixels_valid: int
     num_windows: int
+    num_left_out: int
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -165,7 +167,7 @@ def segment_layers(spec: JobSpec, segmenter: Segmenter, layers: TileLayers) -> T
     """Run the network over a tile; several images are averaged pixel by pixel."""
     task, margin = layers.task, spec.margin_px
     inner = task.window.within(task.window.expand(margin))
-    before = segmenter.stats.num_windows
+    before = dataclasses.replace(segmenter.stats)
     is_valid: BoolArray | None = None
     image_index: npt.NDArray[np.uint16] | None = None
     day = np.array([_day(image) for image in task.opened], np.int64)
@@ -188,7 +190,8 @@ def segment_layers(spec: JobSpec, segmenter: Segmenter, layers: TileLayers) -> T
         cores=tuple(whole),
         image_index=image_index if len(task.images) > 1 else None,
         num_pixels_valid=0 if is_valid is None else int(np.count_nonzero(is_valid)),
-        num_windows=segmenter.stats.num_windows - before,
+        num_windows=segmenter.stats.num_windows - before.num_windows,
+        num_left_out=segmenter.stats.num_left_out - before.num_left_out,
     )
 
 
@@ -226,5 +229,6 @@ def trace_tile(spec: JobSpec, done: TileProbability) -> TileResult:
         image_versions=tuple(image.info.version for image in task.opened),
         num_pixels_valid=done.num_pixels_valid,
         num_windows=done.num_windows,
+        num_left_out=done.num_left_out,
         oversize=tuple(tuple(int(v) for v in row) for row in level.oversize.bounds),
     )

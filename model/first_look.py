@@ -1,0 +1,73 @@
+"""A first look at half the resolution: ground without a building needs no second one.
+
+Most of a continent is desert, forest and water. The network itself sees that much from further
+away: a window shrunk to half its sides costs a quarter of the work, and where not one of its pixels
+looks like a building the window is left out. What that loses is measured in docs/first-look.md.
+"""
+
+from torch import Tensor
+from torch.nn import functional
+
+from model.errors import SegmentError
+from model.quantise import Quantiser
+from model.staging import StagedWindows
+from model.window_network import Slices, WindowNetwork
+
+FACTOR = 2
+"""Pixels of a window that become one, along either side."""
+
+
+class FirstLook:
+    """Tells which windows to look at again.
+
+    Args:
+        network: the segmenter's.
+        quantiser: likewise.
+        level: a window is worth another look where a pixel has at least this probability, 0 to 1.
+    """
+
+    def __init__(self, network: WindowNetwork, quantiser: Quantiser, level: float) -> None:
+        self._network, self._quantiser = network, quantiser
+        self._least = max(round(255 * level), 1)
+
+    def find(self, staged: StagedWindows, seen: Slices) -> Tensor:
+        """Which windows to look at again, bool, shape (N,), on the network's device.
+
+        Args:
+            staged: the windows; their sides are multiples of twice the network's stride.
+            seen: the rows and columns of them that matter.
+        """
+        images = functional.avg_pool2d(staged.images, FACTOR)
+        rows, cols = (_shrunk(part) for part in seen)
+        known = staged.known
+        if known is not None:
+            known = functional.max_pool2d(known.to(images.dtype), FACTOR) > 0
+        levels = self._quantiser.quantise(self._network(images, known, (rows, cols)))
+        is_found = levels >= self._least
+        if known is not None:
+            is_found &= known[:, 0, rows, cols]
+        return is_found.any(dim=2).any(dim=1)
+
+
+def check_first_look(input_px: int, stride_px: int) -> None:
+    """Refuse windows that cannot be shrunk.
+
+    Args:
+        input_px: side of a network input.
+        stride_px: the sides of a network input must be a multiple of this.
+
+    Raises:
+        SegmentError: naming the values and what would fit.
+    """
+    step = FACTOR * stride_px
+    if input_px % step:
+        raise SegmentError(
+            f"first_look: window_px and two margins are {input_px} px; shrunk to half they have to "
+            f"be a multiple of {stride_px} px, so take a multiple of {step}, such as "
+            f"{max(round(input_px / step), 1) * step}"
+        )
+
+
+def _shrunk(part: slice) -> slice:
+    """The pixels that hold any of those of a part."""
+    return slice(part.start // FACTOR, -(-part.stop // FACTOR))
