@@ -232,8 +232,11 @@ class Segmenter:
     @property
     def _inner(self) -> PixelWindow:
         """What of a window is looked at: the core, or somewhat more."""
-        first = self.margin_px - self.reach_px
-        side = self._input_px - 2 * first
+        return self._core_and(self.reach_px)
+
+    def _core_and(self, reach_px: int) -> PixelWindow:
+        """A window's core and some pixels around it."""
+        first, side = self.margin_px - reach_px, self.window_px + 2 * reach_px
         return PixelWindow(first, first, side, side)
 
     @property
@@ -404,8 +407,9 @@ class Segmenter:
         assert self._look is not None
         with torch.inference_mode(), self._exact_convolutions():
             staged = self._look_stages[stream].stage(windows, self.stats.batch_size)
-            seen = self._inner.intersect(staged.part).within(staged.part)
-            found = self._look.find(staged, seen)[: len(windows)]
+            # Beyond the core as well: a building that ends just within it must not lose that end.
+            beyond = self._core_and(self.margin_px // 2).intersect(staged.part)
+            found = self._look.find(staged, beyond.within(staged.part))[: len(windows)]
         return found.to("cpu", non_blocking=self.device.type == "cuda")
 
     def _forward(self, staged: StagedWindows, seen: Slices) -> Tensor:

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import shapely
+from pandas.testing import assert_frame_equal
 from running import (
     footprints,
     journal_events,
@@ -159,6 +160,29 @@ def test_a_component_above_the_largest_building_is_told_not_traced(tmp_path):
     assert len(footprints(spec.out_path)) == 1
     notes = [row["reason"] for row in ledger(spec.out_path) if row["reason"]]
     assert notes == ["1 component larger than 100 m left out (grid.max_building_m)"]
+
+
+def test_a_first_look_leaves_out_empty_windows_and_says_so(tmp_path):
+    # Houses in two corners of a large meadow.
+    houses = [box_px(60, 80, 40, 30), box_px(150, 90, 30, 30), box_px(1400, 1200, 50, 40)]
+    image = write_town(tmp_path / "meadow.tif", draw_polygons(houses, 1500, 1500))
+    in_full = run_here(make_config(tmp_path, [image], output=str(tmp_path / "full")))
+    config = make_config(tmp_path, [image], segment={"first_look": 0.2})
+    spec = run_here(config)
+    rows, full_rows = footprints(spec.out_path), footprints(in_full.out_path)
+    assert len(rows) == 3
+    assert_frame_equal(rows.drop(columns="model_id"), full_rows.drop(columns="model_id"))
+    facts = json.loads((spec.out_path / "run.json").read_text())
+    full_facts = json.loads((in_full.out_path / "run.json").read_text())
+    assert facts["windows"] + facts["windows_left_out"] == full_facts["windows"]
+    assert facts["windows"] <= 4
+    assert full_facts["windows_left_out"] == 0
+    rows = [row for row in ledger(spec.out_path) if "left out at first look" in row["reason"]]
+    assert sum(int(row["reason"].split()[0]) for row in rows) == facts["windows_left_out"]
+    assert {row["status"] for row in rows} == {"ok", "empty"}
+    # The ledger of a run that finds its tiles stored says the same.
+    before = ledger(spec.out_path)
+    assert ledger(run_here(config).out_path) == before
 
 
 def test_area_of_interest_keeps_centroids_inside(tmp_path):

@@ -76,16 +76,20 @@ def test_empty_ground_is_left_out_whole(colour_bundle: Path) -> None:
 
 def test_what_lies_in_the_margin_only_is_its_neighbours(colour_bundle: Path) -> None:
     pixels, valid = _ground(1, 2)
-    # Some 6 pixels beyond the first core, which its window sees.
-    _put_roof(pixels, 40, WINDOW_PX + 6, side=8)
+    # In the outer half of the first window's margin.
+    _put_roof(pixels, 40, WINDOW_PX + MARGIN_PX // 2 + 1, side=6)
     segmenter = Segmenter.load(colour_bundle, device="cpu", first_look=0.3)
     (only,) = segmenter.segment_cores(pixels, valid)
     assert only.core.col_off == WINDOW_PX
 
 
-def test_a_building_across_a_cores_edge_is_seen_from_both_sides(colour_bundle: Path) -> None:
+@pytest.mark.parametrize("beyond_px", [0, 1, 4])
+def test_a_building_at_a_cores_edge_is_seen_from_both_sides(
+    colour_bundle: Path, beyond_px: int
+) -> None:
+    """Or it would lose what little of it lies in the other core."""
     pixels, valid = _ground(1, 2)
-    _put_roof(pixels, 40, WINDOW_PX - 7, side=9)
+    _put_roof(pixels, 40, WINDOW_PX - 10 + beyond_px, side=10)
     segmenter = Segmenter.load(colour_bundle, device="cpu", first_look=0.3)
     assert len(segmenter.segment_cores(pixels, valid)) == 2
 
