@@ -20,6 +20,7 @@ from geo.pixel_window import PixelWindow
 from geo.raster_config import RasterConfig
 
 Uint8Array = npt.NDArray[np.uint8]
+Int64Array = npt.NDArray[np.int64]
 Float64Array = npt.NDArray[np.float64]
 
 # JPEG with halved colour resolution works on blocks of 16 pixels; near an edge white deviates by 27
@@ -51,6 +52,17 @@ class FillAreas:
     cell_cols: float
     cell_rows: float
 
+    def has_any(self, info: ImageInfo, level: Level, base: PixelWindow) -> bool:
+        """Whether `near` finds anything.
+
+        Args:
+            info: the image.
+            level: its overview is meant, boxes are ignored.
+            base: pixels of the overview.
+        """
+        rows, cols = self._cells_around(info, level, base)
+        return bool(self._packed_part(rows, cols).any())
+
     def near(
         self, info: ImageInfo, level: Level, base: PixelWindow
     ) -> list[tuple[int, Uint8Array]]:
@@ -64,24 +76,33 @@ class FillAreas:
         Returns:
             (index of the colour, 1 where a pixel lies in its area: uint8, (height, width)).
         """
-        rows = _cells(base.row_off, base.row_end, self.grow_px, info.height / level.base_height)
-        cols = _cells(base.col_off, base.col_end, self.grow_px, info.width / level.base_width)
-        cell_rows = np.clip(rows / self.cell_rows, 0, self.packed.shape[1] - 1).astype(np.int64)
-        cell_cols = np.clip(cols / self.cell_cols, 0, self.num_cols - 1).astype(np.int64)
-        first_byte, last_byte = cell_cols[0] // 8, cell_cols[-1] // 8
+        rows, cols = self._cells_around(info, level, base)
+        inside_rows = rows[self.grow_px : self.grow_px + base.height] - rows[0]
+        inside_cols = cols[self.grow_px : self.grow_px + base.width] - cols[0] // 8 * 8
         found = []
-        for index, packed in enumerate(self.packed):
-            part = packed[cell_rows[0] : cell_rows[-1] + 1, first_byte : last_byte + 1]
+        for index, part in enumerate(self._packed_part(rows, cols)):
             if part.any():
-                bits = np.unpackbits(part, axis=1)
-                area = bits[cell_rows - cell_rows[0]][:, cell_cols - 8 * first_byte]
-                grow = self.grow_px
-                inside = area[grow : grow + base.height, grow : grow + base.width]
-                found.append((index, inside))
+                # Columns first: there are few rows of cells, and whole rows are cheap to repeat.
+                bits = np.unpackbits(part, axis=1)[:, inside_cols]
+                found.append((index, bits[inside_rows]))
         return found
 
+    def _cells_around(
+        self, info: ImageInfo, level: Level, base: PixelWindow
+    ) -> tuple[Int64Array, Int64Array]:
+        """Row and column of the cell under each row and column of a window and around it."""
+        rows = _centres(base.row_off, base.row_end, self.grow_px, info.height / level.base_height)
+        cols = _centres(base.col_off, base.col_end, self.grow_px, info.width / level.base_width)
+        return (
+            np.clip(rows / self.cell_rows, 0, self.packed.shape[1] - 1).astype(np.int64),
+            np.clip(cols / self.cell_cols, 0, self.num_cols - 1).astype(np.int64),
+        )
 
-def _cells(start: int, end: int, grow_px: int, scale: float) -> "npt.NDArray[np.floating[Any]]":
+    def _packed_part(self, rows: Int64Array, cols: Int64Array) -> Uint8Array:
+        return self.packed[:, rows[0] : rows[-1] + 1, cols[0] // 8 : cols[-1] // 8 + 1]
+
+
+def _centres(start: int, end: int, grow_px: int, scale: float) -> "npt.NDArray[np.floating[Any]]":
     """Centres of pixels, those around included, in pixels of the image."""
     return (np.arange(start - grow_px, end + grow_px, dtype=np.float64) + 0.5) * scale
 

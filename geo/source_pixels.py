@@ -77,8 +77,7 @@ def read_values(
     Returns:
         As `ImageReader.read`.
     """
-    areas = [] if fill is None else fill.near(info, level, base)
-    if fill is None or not areas:
+    if fill is None or not fill.has_any(info, level, base):
         values, valid = reader.read(info, level, base)
         return values, _without_nan(values, valid)
     halo = _clip(base.expand(fill.grow_px), level)

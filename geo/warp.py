@@ -282,7 +282,8 @@ def paint_chunk(
     blocks, window = block_map.window, canvas.window
     rows = _pixel_range(chunk.rows, blocks.row_off, window.row_off, window.height)
     cols = _pixel_range(chunk.cols, blocks.col_off, window.col_off, window.width)
-    has_mask = valid is not None
+    # A mask that hides nothing here need not be looked at pixel by pixel.
+    has_mask = valid is not None and not valid.all()
     paint_cells(
         np.ascontiguousarray(pixels),
         np.ascontiguousarray(valid) if valid is not None else np.zeros((1, 1), np.uint8),
