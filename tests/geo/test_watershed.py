@@ -1,5 +1,6 @@
 """Cuts along valleys, against what they promise and against the plain algorithm."""
 
+import itertools
 from collections import deque
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
+from geo.dynamics import find_parted
 from geo.watershed import cut_valleys
 
 Uint8Array = npt.NDArray[np.uint8]
@@ -149,6 +151,23 @@ def test_rolling_ground_as_the_plain_algorithm_has_it(smoothness_px: float, step
         expected = cut_plainly(levels, floor, depth)
         assert (expected != levels).any()
         np.testing.assert_array_equal(cut_valleys(levels, floor=floor, depth=depth), expected)
+
+
+@pytest.mark.parametrize("num_levels", [2, 3, 5, 9])
+def test_maxima_in_the_order_of_the_plain_algorithm(num_levels: int) -> None:
+    # Which saddle parted them decides who floods first; with few levels most are equally high.
+    generator = np.random.default_rng(num_levels)
+    for _ in range(20):
+        levels = generator.integers(0, num_levels, (10, 16)).astype(np.uint8)
+        of = {place: int(level) for place, level in np.ndenumerate(levels) if level >= 1}
+        components, _ = ndimage.label(levels >= 1)
+        parted = find_parted(levels, floor=1, depth=1)
+        found = [(int(row), int(col)) for row, col in parted.maxima]
+        expected = plain_maxima(of, 1)
+        assert sorted(found) == sorted(expected)
+        for first, end in itertools.pairwise(parted.maximum_offsets):
+            own = components[found[first]]
+            assert found[first:end] == [place for place in expected if components[place] == own]
 
 
 def test_any_layout_of_the_input() -> None:
