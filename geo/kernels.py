@@ -3,6 +3,7 @@
 import functools
 
 import numba
+import numpy as np
 
 borrowing_njit = functools.partial(
     numba.njit, cache=True, nogil=True, error_model="numpy", _nrt=False
@@ -17,3 +18,7 @@ compile, but beware: one that returned an array to a kernel that does count woul
 inlined_njit = functools.partial(borrowing_njit, forceinline=True)
 """As `borrowing_njit`, for kernels that are put into their caller. Otherwise every call copies the
 tuples of arrays that it hands on, seven words an array, in and out of memory."""
+
+unsigned = np.uint64
+"""For indices in innermost loops, `array[unsigned(k)]`: numba takes negative ones as from the end,
+and looks at the sign at every access. Beware of arithmetic with it: with int64 it gives float64."""

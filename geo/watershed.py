@@ -3,29 +3,33 @@
 One threshold cannot serve everywhere. Where buildings stand close a low one joins them, and where
 a network is unsure (roofs and ground that it never learned) a high one leaves crumbs. So the
 threshold is low, and what it joins is cut along the valleys that are deep enough: a watershed whose
-basins are the maxima with a sufficient dynamic. The dynamic of a maximum is how far one has to come
-down from it on the best way to a higher one (Grimaud, "A new measure of contrast: the dynamics",
-SPIE 1769, 1992). Basins grow from their maxima in order of falling probability, first come first
-served, and leave a line of pixels where they meet (Meyer, "Topographic distance and watershed
-lines", Signal Processing 38, 1994).
+basins are the maxima with a sufficient dynamic (`geo.dynamics`). Basins grow from their maxima in
+order of falling probability, first come first served, and leave a line of pixels where they meet
+(Meyer, "Topographic distance and watershed lines", Signal Processing 38, 1994).
 
 Integers only, so that equal input gives equal bits on any machine. What is stored of a tile depends
-on this file: raise `pipeline.formats.TILE_FORMAT` when its results change.
+on this file and on `geo.dynamics`: raise `pipeline.formats.TILE_FORMAT` when its results change.
 """
 
 import numba
 import numpy as np
 import numpy.typing as npt
 
-from geo.connectivity import find_root
+from geo.dynamics import find_parted
+from geo.kernels import borrowing_njit, inlined_njit, unsigned
 
 Uint8Array = npt.NDArray[np.uint8]
 Int32Array = npt.NDArray[np.int32]
+Int64Array = npt.NDArray[np.int64]
 
 _LEVELS = 256
-_NONE = np.int32(-1)
-# What becomes of a pixel: not reached yet, waiting in a queue, a line between basins.
-_UNSEEN, _WAITING, _LINE = np.int32(0), np.int32(-1), np.int32(-2)
+# The state of a pixel is one number, so that a look at a neighbour is one access to memory:
+# - above 0: the basin that it belongs to;
+# - 0: nothing, for it lies outside of the component or on a line;
+# - below 0: minus the pixel that waits behind it in the queue of their level (0 behind the last);
+# - from the least int32 on: not reached yet; that number plus its level.
+_UNSEEN = -(2**31)
+_SEEN = _UNSEEN + _LEVELS
 
 
 def cut_valleys(probability: Uint8Array, *, floor: int, depth: int) -> Uint8Array:
@@ -55,145 +59,148 @@ def cut_valleys(probability: Uint8Array, *, floor: int, depth: int) -> Uint8Arra
     for name, value in (("floor", floor), ("depth", depth)):
         if not 1 <= value <= 255:
             raise ValueError(f"{name} = {value}; expected 1 to 255")
-    # A frame of zeros, so that every pixel has four neighbours.
-    framed = np.zeros((probability.shape[0] + 2, probability.shape[1] + 2), np.uint8)
-    framed[1:-1, 1:-1] = probability
-    levels = framed.ravel()
-    # Zeros from numpy are pages of memory only where something is written: little of most ground.
-    parent = np.zeros(levels.size, np.int32)
-    maxima = _find_neighbours(levels, framed.shape[1], floor, depth, parent)
-    if len(maxima) == 0:
-        return probability.copy()
-    basin, after = np.zeros(levels.size, np.int32), np.zeros(levels.size, np.int32)
-    _draw_lines(levels, framed.shape[1], floor, maxima, basin, after)
-    return np.ascontiguousarray(framed[1:-1, 1:-1])
+    levels = np.ascontiguousarray(probability)
+    cut = levels.copy()
+    _cut_components(levels, floor, *find_parted(levels, floor=floor, depth=depth), cut)
+    return cut
 
 
 @numba.njit(cache=True, nogil=True)
-def _sort_falling(levels: Uint8Array, floor: int) -> Int32Array:
-    """Positions of the pixels with at least `floor`, highest first, then in scan order."""
-    begin = np.zeros(_LEVELS + 1, np.int64)
-    for level in levels:
-        if level >= floor:
-            begin[_LEVELS - level] += 1
-    for k in range(_LEVELS):
-        begin[k + 1] += begin[k]
-    order = np.empty(begin[_LEVELS], np.int32)
-    for pixel in range(len(levels)):
-        level = levels[pixel]
-        if level >= floor:
-            k = _LEVELS - 1 - level
-            order[begin[k]] = pixel
-            begin[k] += 1
-    return order
-
-
-@numba.njit(cache=True, nogil=True)
-def _find_neighbours(
-    levels: Uint8Array, width: int, floor: int, depth: int, parent: Int32Array
-) -> Int32Array:
-    """The first pixel of each maximum that counts, of the components that have two of them.
-
-    Union-find over pixels of falling probability. The root of a set is the first pixel of its
-    highest maximum; of equal ones the first in scan order is the higher.
-
-    parent: zeros, one a pixel, which means that it was not met yet: pixel 0 lies in the frame.
-    """
-    order = _sort_falling(levels, floor)
-    maxima = np.empty(len(order), np.int32)
-    num_lower = 0
-    for pixel in order:
-        level = np.int64(levels[pixel])
-        parent[pixel] = pixel
-        for step in (-width, -1, 1, width):
-            if parent[pixel + step] == 0:
-                continue
-            high, low = find_root(parent, pixel), find_root(parent, pixel + step)
-            if high == low:
-                continue
-            if levels[high] < levels[low] or (levels[high] == levels[low] and high > low):
-                high, low = low, high
-            if np.int64(levels[low]) - level >= depth:
-                maxima[num_lower] = low
-                num_lower += 1
-            parent[low] = high
-    return _with_highest(maxima, num_lower, parent)
-
-
-@numba.njit(cache=True, nogil=True)
-def _with_highest(maxima: Int32Array, num_lower: int, parent: Int32Array) -> Int32Array:
-    """Lower maxima, and after them, once each, the highest of the components they lie in."""
-    roots = np.empty(num_lower, np.int32)
-    for k in range(num_lower):
-        roots[k] = find_root(parent, maxima[k])
-    return np.concatenate((maxima[:num_lower], np.unique(roots)))
-
-
-@numba.njit(cache=True, nogil=True)
-def _draw_lines(
+def _cut_components(
     levels: Uint8Array,
-    width: int,
     floor: int,
     maxima: Int32Array,
-    basin: Int32Array,
-    after: Int32Array,
+    maximum_offsets: Int64Array,
+    runs: Int32Array,
+    run_offsets: Int64Array,
+    cut: Uint8Array,
 ) -> None:
-    """Flood from the maxima; lower in place what is left between the basins.
+    """Flood each component from its maxima; lower in place what is left between the basins.
 
-    Components that no maximum lies in are not looked at: nothing is to be cut there.
-
-    basin: zeros, one a pixel; after: work space of the same size.
+    maxima, maximum_offsets, runs, run_offsets: see `geo.dynamics.PartedComponents`.
     """
-    # One queue per level: heads, tails, and in `after` the pixel after each one.
-    head = np.full(_LEVELS, _NONE, np.int32)
-    tail = np.full(_LEVELS, _NONE, np.int32)
-    for number in range(len(maxima)):
-        pixel = maxima[number]
-        _enqueue(pixel, levels[pixel], head, tail, after)
-        # Its own number, before anyone comes.
-        basin[pixel] = number + 1
-    level = _LEVELS - 1
+    # One component after the other, each in an array of its own extent, which stays in the cache.
+    state, tails = np.zeros(_LEVELS, np.int32), np.empty(_LEVELS, np.int32)
+    for k in range(len(run_offsets) - 1):
+        own = runs[run_offsets[k] : run_offsets[k + 1]]
+        start, width, size = _place(own)
+        if size > len(state):
+            state = np.zeros(max(size, 2 * len(state)), np.int32)
+        _fill(levels, own, start, width, state)
+        _flood(
+            maxima[maximum_offsets[k] : maximum_offsets[k + 1]], floor, start, width, state, tails
+        )
+        _lower_lines(own, start, width, floor, state, cut)
+
+
+@inlined_njit()
+def _place(runs: Int32Array) -> tuple[np.int64, np.int64, np.int64]:
+    """Where a component's pixels lie in `state`: (row, col) at start + width * row + col.
+
+    Before them are the heads of the queues, and around them a frame of zeros, so that every pixel
+    has four neighbours.
+
+    Returns:
+        (start, width, size).
+    """
+    top, bottom = np.int64(runs[0, 0]), np.int64(runs[-1, 0])
+    left, right = np.int64(runs[0, 1]), np.int64(runs[0, 2])
+    for k in range(1, len(runs)):
+        left, right = min(left, np.int64(runs[k, 1])), max(right, np.int64(runs[k, 2]))
+    width = right - left + 2
+    return _LEVELS + width * (1 - top) + 1 - left, width, _LEVELS + width * (bottom - top + 3)
+
+
+@inlined_njit()
+def _fill(levels: Uint8Array, runs: Int32Array, start: int, width: int, state: Int32Array) -> None:
+    """No pixel was reached yet."""
+    for k in range(len(runs)):
+        row, first = np.int64(runs[k, 0]), np.int64(runs[k, 1])
+        pixels = levels[row, first : runs[k, 2]]
+        for i in range(len(pixels)):
+            state[unsigned(start + width * row + first + i)] = _UNSEEN + np.int64(pixels[i])
+
+
+@inlined_njit()
+def _lower_lines(
+    runs: Int32Array, start: int, width: int, floor: int, state: Int32Array, cut: Uint8Array
+) -> None:
+    """Lower the pixels of a component that belong to no basin; leave zeros in `state`.
+
+    What lines enclose may not have been reached: it stays.
+    """
+    for k in range(len(runs)):
+        row = np.int64(runs[k, 0])
+        for col in range(runs[k, 1], runs[k, 2]):
+            pixel = unsigned(start + width * row + col)
+            if state[pixel] == 0:
+                cut[row, col] = floor - 1
+            state[pixel] = 0
+
+
+@borrowing_njit()
+def _flood(
+    maxima: Int32Array, floor: int, start: int, width: int, state: Int32Array, tails: Int32Array
+) -> None:
+    """Give each pixel of a component to a basin, or to a line between them.
+
+    There is a queue per level. Its head is state[level]: like any pixel that waits it says who
+    comes next; tails[level] is the last one, or the head.
+    """
+    for k in range(_LEVELS):
+        tails[k] = k
+    level, num_basins = 0, 0
+    for k in range(len(maxima)):
+        pixel = start + width * np.int64(maxima[k, 0]) + maxima[k, 1]
+        level = max(level, _enqueue(pixel, state[pixel], state, tails))
     while level >= floor:
-        pixel = head[level]
-        if pixel < 0:
+        pixel = -np.int64(state[unsigned(level)])
+        if pixel == 0:
             level -= 1
             continue
-        head[level] = after[pixel]
-        if basin[pixel] <= 0:
-            basin[pixel] = _basin_of_neighbours(basin, pixel, width)
-        if basin[pixel] == _LINE:
-            # Nobody looks at the level of a pixel that was seen.
-            levels[pixel] = floor - 1
+        state[unsigned(level)] = state[unsigned(pixel)]
+        if state[unsigned(pixel)] == 0:
+            tails[unsigned(level)] = level
+        up, down = _look(state, pixel - width), _look(state, pixel + width)
+        left, right = _look(state, pixel - 1), _look(state, pixel + 1)
+        basin = max(max(up, left), max(right, down))
+        if basin <= 0:
+            # Nobody comes to a maximum before it is its own turn.
+            num_basins += 1
+            basin = num_basins
+        elif _touches_other(up, left, right, down, basin):
+            state[unsigned(pixel)] = 0
             continue
-        for step in (-width, -1, 1, width):
-            other = pixel + step
-            if basin[other] == _UNSEEN and levels[other] >= floor:
-                basin[other] = _WAITING
-                _enqueue(other, levels[other], head, tail, after)
-                # A hill that does not count is flooded whole by the basin that reaches it first.
-                if levels[other] > level:
-                    level = int(levels[other])
+        state[unsigned(pixel)] = basin
+        # A hill that does not count is flooded whole by the basin that reaches it first.
+        if up < _SEEN:
+            level = max(level, _enqueue(pixel - width, up, state, tails))
+        if left < _SEEN:
+            level = max(level, _enqueue(pixel - 1, left, state, tails))
+        if right < _SEEN:
+            level = max(level, _enqueue(pixel + 1, right, state, tails))
+        if down < _SEEN:
+            level = max(level, _enqueue(pixel + width, down, state, tails))
 
 
-@numba.njit(cache=True, nogil=True)
-def _enqueue(pixel: int, level: int, head: Int32Array, tail: Int32Array, after: Int32Array) -> None:
-    after[pixel] = _NONE
-    if head[level] < 0:
-        head[level] = pixel
-    else:
-        after[tail[level]] = pixel
-    tail[level] = pixel
+@inlined_njit()
+def _touches_other(up: int, left: int, right: int, down: int, basin: int) -> bool:
+    """Whether one of four states is a basin below the given one; without branches."""
+    up, left = up if up > 0 else basin, left if left > 0 else basin
+    right, down = right if right > 0 else basin, down if down > 0 else basin
+    return min(min(up, left), min(right, down)) < basin
 
 
-@numba.njit(cache=True, nogil=True)
-def _basin_of_neighbours(basin: Int32Array, pixel: int, width: int) -> np.int32:
-    """The one basin that a pixel touches, or a line where it touches two."""
-    found = _LINE
-    for step in (-width, -1, 1, width):
-        other = basin[pixel + step]
-        if other <= 0:
-            continue
-        if found > 0 and other != found:
-            return _LINE
-        found = other
-    return found
+@inlined_njit()
+def _look(state: Int32Array, pixel: int) -> np.int64:
+    return np.int64(state[unsigned(pixel)])
+
+
+@inlined_njit()
+def _enqueue(pixel: int, unseen: int, state: Int32Array, tails: Int32Array) -> np.int64:
+    """Let a pixel that was not reached yet wait; its level."""
+    level = np.int64(unseen) - _UNSEEN
+    state[unsigned(pixel)] = 0
+    state[unsigned(tails[unsigned(level)])] = -pixel
+    tails[unsigned(level)] = pixel
+    return level

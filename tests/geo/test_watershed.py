@@ -1,4 +1,7 @@
-"""Cuts along valleys, against a slow flood by levels."""
+"""Cuts along valleys, against what they promise and against the plain algorithm."""
+
+import itertools
+from collections import deque
 
 import numpy as np
 import numpy.typing as npt
@@ -8,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
+from geo.dynamics import find_parted
 from geo.watershed import cut_valleys
 
 Uint8Array = npt.NDArray[np.uint8]
@@ -70,6 +74,110 @@ def test_one_component_for_each_maximum(levels: Uint8Array, floor: int, depth: i
 )
 def test_what_holds_one_maximum_is_left_alone(levels: Uint8Array, floor: int) -> None:
     assert np.array_equal(cut_valleys(levels, floor=floor, depth=255), levels)
+
+
+def cut_plainly(levels: Uint8Array, floor: int, depth: int) -> Uint8Array:
+    """The same cuts from union-find and queues over single pixels, in lists and dictionaries."""
+    of = {place: int(level) for place, level in np.ndenumerate(levels) if level >= floor}
+    cut = levels.copy()
+    basin: dict[tuple[int, int], int] = {}
+    queues: list[deque[tuple[int, int]]] = [deque() for _ in range(256)]
+    seen = set(maxima := plain_maxima(of, depth))
+    for number, place in enumerate(maxima, 1):
+        queues[of[place]].append(place)
+        basin[place] = number
+    while any(queues):
+        place = next(queue for queue in reversed(queues) if queue).popleft()
+        around = {basin[other] for other in neighbours(place) if other in basin}
+        if place not in basin and len(around) > 1:
+            cut[place] = floor - 1
+            continue
+        if place not in basin:
+            basin[place] = around.pop()
+        for other in neighbours(place):
+            if other in of and other not in seen:
+                seen.add(other)
+                queues[of[other]].append(other)
+    return cut
+
+
+def plain_maxima(of: dict[tuple[int, int], int], depth: int) -> list[tuple[int, int]]:
+    """Lower maxima that count, as they meet higher ones, then the highest of their components."""
+    root: dict[tuple[int, int], tuple[int, int]] = {}
+    lower = []
+    for place in sorted(of, key=lambda place: (-of[place], place)):
+        root[place] = place
+        for other in neighbours(place):
+            if other not in root or root[other] == root[place]:
+                continue
+            pair = {root[place], root[other]}
+            high, low = sorted(pair, key=lambda place: (-of[place], place))
+            if of[low] - of[place] >= depth:
+                lower.append(low)
+            root.update({one: high for one in root if root[one] == low})
+    return lower + sorted({root[place] for place in lower})
+
+
+def neighbours(place: tuple[int, int]) -> list[tuple[int, int]]:
+    """Above, left, right, below: the order in which all compete."""
+    row, col = place
+    return [(row - 1, col), (row, col - 1), (row, col + 1), (row + 1, col)]
+
+
+@given(
+    levels=st.one_of(
+        arrays(np.uint8, st.tuples(st.integers(1, 14), st.integers(1, 14)),
+               elements=st.sampled_from(values))
+        for values in ([0, 9], [0, 7, 8, 9], [5, 6, 7, 8, 9], [1, 3, 255], list(range(256)))
+    ),
+    floor=st.sampled_from([1, 2, 6, 8, 100, 255]),
+    depth=st.sampled_from([1, 2, 3, 100, 254, 255]),
+)  # fmt: skip
+def test_every_pixel_as_the_plain_algorithm_has_it(
+    levels: Uint8Array, floor: int, depth: int
+) -> None:
+    expected = cut_plainly(levels, floor, depth)
+    np.testing.assert_array_equal(cut_valleys(levels, floor=floor, depth=depth), expected)
+
+
+@pytest.mark.parametrize("smoothness_px", [0.7, 1.5, 3.0])
+@pytest.mark.parametrize("step", [1, 16])
+def test_rolling_ground_as_the_plain_algorithm_has_it(smoothness_px: float, step: int) -> None:
+    # Wider than a word of eight pixels, with slopes, terraces and saturated plateaus.
+    noise = np.random.default_rng(7).standard_normal((37, 45))
+    hills = ndimage.gaussian_filter(noise, smoothness_px)
+    levels = np.clip(128 + 90 * hills / hills.std(), 0, 255).astype(np.uint8) // step * step
+    for floor, depth in ((89, 64), (20, 5), (1, 1)):
+        expected = cut_plainly(levels, floor, depth)
+        assert (expected != levels).any()
+        np.testing.assert_array_equal(cut_valleys(levels, floor=floor, depth=depth), expected)
+
+
+@pytest.mark.parametrize("num_levels", [2, 3, 5, 9])
+def test_maxima_in_the_order_of_the_plain_algorithm(num_levels: int) -> None:
+    # Which saddle parted them decides who floods first; with few levels most are equally high.
+    generator = np.random.default_rng(num_levels)
+    for _ in range(20):
+        levels = generator.integers(0, num_levels, (10, 16)).astype(np.uint8)
+        of = {place: int(level) for place, level in np.ndenumerate(levels) if level >= 1}
+        components, _ = ndimage.label(levels >= 1)
+        parted = find_parted(levels, floor=1, depth=1)
+        found = [(int(row), int(col)) for row, col in parted.maxima]
+        expected = plain_maxima(of, 1)
+        assert sorted(found) == sorted(expected)
+        for first, end in itertools.pairwise(parted.maximum_offsets):
+            own = components[found[first]]
+            assert found[first:end] == [place for place in expected if components[place] == own]
+
+
+def test_any_layout_of_the_input() -> None:
+    levels = np.random.default_rng(3).integers(0, 256, (20, 30), np.uint8)
+    expected = cut_valleys(levels, floor=60, depth=40)
+    found = cut_valleys(np.asfortranarray(levels), floor=60, depth=40)
+    np.testing.assert_array_equal(found, expected)
+    assert found.flags.c_contiguous
+    wide = np.repeat(levels, 2, axis=1)[:, ::2]
+    np.testing.assert_array_equal(cut_valleys(wide, floor=60, depth=40), expected)
 
 
 def two_roofs(gap: int) -> Uint8Array:
