@@ -18,20 +18,23 @@ FACTOR = 2
 
 
 class FirstLook:
-    """Tells which windows to look at again.
+    """Looks at windows from further away.
 
     Args:
         network: the segmenter's.
         quantiser: likewise.
         level: a window is worth another look where a pixel has at least this probability, 0 to 1.
+
+    Attributes:
+        least: the same as a byte, 1 to 255.
     """
 
     def __init__(self, network: WindowNetwork, quantiser: Quantiser, level: float) -> None:
         self._network, self._quantiser = network, quantiser
-        self._least = max(round(255 * level), 1)
+        self.least = max(round(255 * level), 1)
 
-    def find(self, staged: StagedWindows, seen: Slices) -> Tensor:
-        """Which windows to look at again, bool, shape (N,), on the network's device.
+    def highest(self, staged: StagedWindows, seen: Slices) -> Tensor:
+        """The highest level of each window, uint8, shape (N,), on the network's device.
 
         Args:
             staged: the windows; their sides are multiples of twice the network's stride.
@@ -43,10 +46,9 @@ class FirstLook:
         if known is not None:
             known = functional.max_pool2d(known.to(images.dtype), FACTOR) > 0
         levels = self._quantiser.quantise(self._network(images, known, (rows, cols)))
-        is_found = levels >= self._least
         if known is not None:
-            is_found &= known[:, 0, rows, cols]
-        return is_found.any(dim=2).any(dim=1)
+            levels = levels * known[:, 0, rows, cols]
+        return levels.amax(dim=(1, 2))
 
 
 def check_first_look(input_px: int, stride_px: int) -> None:

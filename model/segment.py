@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import functools
-import itertools
 import os
 import threading
 from collections.abc import Sequence
@@ -186,6 +185,24 @@ class Segmenter:
         for core, values in results:
             values *= valid[self.surroundings(core)]
         return [CoreProbability(core, values) for core, values in results]
+
+    def look(self, pixels: UInt8Array, valid: BoolArray) -> dict[PixelWindow, int]:
+        """Only the first look: the highest level (round(255 * probability)) it shows of each core.
+
+        Args:
+            pixels: as `segment` takes them.
+            valid: likewise.
+
+        Raises:
+            ValueError: if the arrays do not fit the bundle or each other, or no look is set.
+            SegmentError: if memory does not even hold one window.
+        """
+        if self._look is None:
+            raise ValueError("first_look is None; expected a level, or there is no first look")
+        self._check_arrays(pixels, valid)
+        cores, _ = plan_cores(valid, self.window_px, self.margin_px)
+        with self._lock:
+            return self._first_levels(cores, pixels, valid)
 
     def stage_window(self, pixels: UInt8Array, valid: BoolArray) -> tuple[StagedWindows, Slices]:
         """One window as the network gets it, and what of it is looked at, for benchmarks.
@@ -370,10 +387,10 @@ class Segmenter:
     ) -> list[tuple[PixelWindow, UInt8Array]]:
         """Probabilities of all cores but those that a first look leaves out, in their order."""
         if self._look is not None:
-            looked = self._batches.run(self._look_at_batch, cores, pixels, valid)
-            kept = {core for batch, found in looked for core in itertools.compress(batch, found)}
+            highest = self._first_levels(cores, pixels, valid)
+            kept = [core for core in cores if highest[core] >= self._look.least]
             self.stats.num_left_out += len(cores) - len(kept)
-            cores = [core for core in cores if core in kept]
+            cores = kept
         done = self._batches.run(self._run_batch, cores, pixels, valid)
         self.stats.num_windows += len(cores)
         self.stats.num_padding += len(done) * self.stats.batch_size - len(cores)
@@ -402,15 +419,26 @@ class Segmenter:
         # On CUDA this lands in pinned memory; what calls this waits for it once, at the end.
         return probability.to("cpu", non_blocking=self.device.type == "cuda"), seen
 
+    def _first_levels(
+        self, cores: list[PixelWindow], pixels: UInt8Array, valid: BoolArray
+    ) -> dict[PixelWindow, int]:
+        """The highest level that a first look shows of each core."""
+        looked = self._batches.run(self._look_at_batch, cores, pixels, valid)
+        return {
+            core: level
+            for batch, levels in looked
+            for core, level in zip(batch, levels.tolist(), strict=True)
+        }
+
     def _look_at_batch(self, stream: int, windows: Sequence[Window]) -> Tensor:
-        """Which windows of a batch to look at again, bool, shape (N,)."""
+        """The highest level that a first look shows of each window, uint8, shape (N,)."""
         assert self._look is not None
         with torch.inference_mode(), self._exact_convolutions():
             staged = self._look_stages[stream].stage(windows, self.stats.batch_size)
             # Beyond the core as well: a building that ends just within it must not lose that end.
             beyond = self._core_and(self.margin_px // 2).intersect(staged.part)
-            found = self._look.find(staged, beyond.within(staged.part))[: len(windows)]
-        return found.to("cpu", non_blocking=self.device.type == "cuda")
+            highest = self._look.highest(staged, beyond.within(staged.part))[: len(windows)]
+        return highest.to("cpu", non_blocking=self.device.type == "cuda")
 
     def _forward(self, staged: StagedWindows, seen: Slices) -> Tensor:
         """uint8 probabilities (N, h, w) of some rows and columns of staged windows, there."""

@@ -138,6 +138,18 @@ def test_the_fingerprint_has_it_only_where_there_is_one(colour_bundle: Path) -> 
     assert with_it == {**without, "first_look": 0.3}
 
 
+def test_the_look_alone(colour_bundle: Path) -> None:
+    pixels, valid = _ground(1, 2)
+    _put_roof(pixels, 40, 30)
+    highest = Segmenter.load(colour_bundle, device="cpu", first_look=0.3).look(pixels, valid)
+    assert [core.col_off for core in highest] == [0, WINDOW_PX]
+    with_roof, without = highest.values()
+    assert with_roof > 200
+    assert without < 10
+    with pytest.raises(ValueError, match="first_look is None"):
+        Segmenter.load(colour_bundle, device="cpu").look(pixels, valid)
+
+
 @pytest.mark.parametrize("level", [0.0, 1.0, -0.1, 20.0])
 def test_levels_that_are_none(level: float) -> None:
     with pytest.raises(ValueError, match=f"first_look = {level}; expected a probability between"):
