@@ -3,8 +3,8 @@
 Where a forward pass on a CPU runs in several threads (`model.streams`), each waits for the slowest
 at the end of every layer. A thread that reads or traces takes a core from one of them for a while,
 and all wait; so it should take what time the network leaves (on two cores, with a single stream, a
-tenth less time for the whole job). Python's lock is the other way to wait: a thread that wants it gets it after the switch
-interval, by default as long as a layer takes.
+tenth less time for the whole job). Python's lock is the other way to wait: a thread that wants it
+gets it after the switch interval, by default as long as a layer takes.
 """
 
 import contextlib
