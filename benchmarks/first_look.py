@@ -4,10 +4,10 @@
 
 Every window is segmented in full, and looked at first at each level. A building (a component of the
 full probability, of 8 m2 or more) is lost where all of it lies in windows that are left out. Images
-are cut into windows of 256 px, four times as many and as easily empty as those of a job, which is
-the harder test; chips (a folder with `images` or JPEGs, and `instances`, see the data's README) are
-one window each, and of their labelled buildings those in chips left out count as well. Times are
-medians of a look and of a full pass over the same windows.
+are cut into windows of 256 px, a sixteenth of those of a job and more often empty or with a single
+building, which is the harder test; chips (a folder with JPEGs and `instances`, see the data's
+README) are one window each, and of their labelled buildings those in chips left out count as well.
+Times are medians of a look and of a full pass over the same windows.
 """
 
 import argparse

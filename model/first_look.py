@@ -8,13 +8,10 @@ looks like a building the window is left out. What that loses is measured in doc
 from torch import Tensor
 from torch.nn import functional
 
-from model.errors import SegmentError
 from model.quantise import Quantiser
 from model.staging import StagedWindows
 from model.window_network import Slices, WindowNetwork
-
-FACTOR = 2
-"""Pixels of a window that become one, along either side."""
+from model.windows import FIRST_LOOK_FACTOR as FACTOR
 
 
 class FirstLook:
@@ -49,25 +46,6 @@ class FirstLook:
         if known is not None:
             levels = levels * known[:, 0, rows, cols]
         return levels.amax(dim=(1, 2))
-
-
-def check_first_look(input_px: int, stride_px: int) -> None:
-    """Refuse windows that cannot be shrunk.
-
-    Args:
-        input_px: side of a network input.
-        stride_px: the sides of a network input must be a multiple of this.
-
-    Raises:
-        SegmentError: naming the values and what would fit.
-    """
-    step = FACTOR * stride_px
-    if input_px % step:
-        raise SegmentError(
-            f"first_look: window_px and two margins are {input_px} px; shrunk to half they have to "
-            f"be a multiple of {stride_px} px, so take a multiple of {step}, such as "
-            f"{max(round(input_px / step), 1) * step}"
-        )
 
 
 def _shrunk(part: slice) -> slice:

@@ -30,7 +30,7 @@ from model.devices import (
 )
 from model.errors import SegmentError
 from model.exported import Engine, ExportedBundle, export_format, load_exported
-from model.first_look import FACTOR, FirstLook, check_first_look
+from model.first_look import FirstLook
 from model.quantise import Quantiser, to_bytes
 from model.segment_config import SegmentConfig, SegmentStats
 from model.staging import DeviceStage, StagedWindows, TableStage, Window
@@ -38,7 +38,7 @@ from model.streams import default_num_streams
 from model.tta import NUM_SYMMETRIES, apply_symmetry, mean_to_uint8, to_fixed_point, undo_symmetry
 from model.window_batches import WindowBatches
 from model.window_network import Slices, WindowNetwork
-from model.windows import check_window, plan_cores
+from model.windows import FIRST_LOOK_FACTOR, check_first_look, check_window, plan_cores
 
 UInt8Array = npt.NDArray[np.uint8]
 BoolArray = npt.NDArray[np.bool_]
@@ -107,7 +107,9 @@ class Segmenter:
         self._stages = [self._make_stage(meta) for _ in range(num_stages)]
         self._look = self._make_first_look(meta)
         if self._look is not None:
-            self._look_stages = [self._make_stage(meta, FACTOR) for _ in range(num_stages)]
+            self._look_stages = [
+                self._make_stage(meta, FIRST_LOOK_FACTOR) for _ in range(num_stages)
+            ]
         self.fingerprint = self._make_fingerprint()
 
     @classmethod
@@ -314,7 +316,7 @@ class Segmenter:
     @property
     def _is_thread_free(self) -> bool:
         """Whether any power of two of threads gives the same bits."""
-        smallest_px = self._input_px // (1 if self.config.first_look is None else FACTOR)
+        smallest_px = self._input_px // (1 if self.config.first_look is None else FIRST_LOOK_FACTOR)
         return is_thread_free(self.device, self.precision, smallest_px, self.num_threads)
 
     def _pick_num_streams(self) -> int:

@@ -26,7 +26,8 @@ class SegmentConfig:
     """`d4` averages over the eight turns and reflections: eight times the work."""
     first_look: float | None = None
     """Level of a first look at half the resolution (`model.first_look`), 0 to 1: cores where it
-    shows no pixel of at least this probability are left out. None looks at all ground in full."""
+    shows no pixel of at least this probability are left out. None looks at all ground in full. In
+    fp32 on a CPU the bits of so small a window depend on the threads, so there is one stream."""
     compile: bool = False
     """Use torch.compile instead of fused layers (`model.window_network`), which on a CPU are faster
     and need no half minute of compiling."""
@@ -36,7 +37,7 @@ class SegmentConfig:
     num_streams: int | None = None
     """Batches at once on a CPU, each on its share of the threads, each with the memory of a forward
     pass (`model.streams`). Only where that changes no bits; None takes as many as there are
-    threads, up to four, or one where it would."""
+    threads, up to four, or one where several would change bits."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""

@@ -50,7 +50,7 @@ class WindowBatches:
         pixels: UInt8Array,
         valid: BoolArray,
     ) -> list[tuple[Sequence[PixelWindow], _Result]]:
-        """Work on the windows of cores; with less memory if need be.
+        """Work on the windows of cores; again from the first one, with less memory, if need be.
 
         Args:
             work: called with the stream (-1 where a batch has all threads for itself) and a batch's
@@ -79,12 +79,15 @@ class WindowBatches:
     def on_streams(
         self, work: Callable[[int, _Item], _Result], items: Sequence[_Item], num_whole: int
     ) -> list[_Result]:
-        """Work on items; those that would leave streams idle at the end first, one by one.
+        """Work on items, several at once.
+
+        Of those that take equally long as many go first, one by one on all threads, as would leave
+        streams idle at the end.
 
         Args:
             work: called with the stream, or -1, and an item.
-            items: the first `num_whole` of them take equally long, the others no longer.
-            num_whole: see there.
+            items: those that take longest first.
+            num_whole: how many of the first ones take equally long.
 
         Returns:
             The results, in the order of the items.
@@ -97,7 +100,11 @@ class WindowBatches:
         first = [work(-1, item) for item in items[:num_alone]]
         if num_alone == len(items):
             return first
-        return first + self._streams.map(work, items[num_alone:])
+        try:
+            return first + self._streams.map(work, items[num_alone:])
+        finally:
+            # What threads start with that never set a number: the last one that any thread set.
+            torch.set_num_threads(self._num_threads)
 
     def _largest_first(
         self, cores: list[PixelWindow], valid: BoolArray

@@ -13,6 +13,9 @@ from model.errors import SegmentError
 
 BoolArray = npt.NDArray[np.bool_]
 
+FIRST_LOOK_FACTOR = 2
+"""Pixels of a window that are one in a first look (`model.first_look`), along either side."""
+
 
 def check_window(window_px: int, margin_px: int, stride_px: int) -> None:
     """Refuse windows that the network cannot take.
@@ -36,6 +39,25 @@ def check_window(window_px: int, margin_px: int, stride_px: int) -> None:
             f"window_px = {window_px} with margin_px = {margin_px} makes network inputs of {side} "
             f"px, but this network needs a multiple of {stride_px}; with this margin "
             f"window_px = {fitting - 2 * margin_px} fits"
+        )
+
+
+def check_first_look(input_px: int, stride_px: int) -> None:
+    """Refuse windows that cannot be shrunk.
+
+    Args:
+        input_px: side of a network input.
+        stride_px: the sides of a network input must be a multiple of this.
+
+    Raises:
+        SegmentError: naming the values and what would fit.
+    """
+    step = FIRST_LOOK_FACTOR * stride_px
+    if input_px % step:
+        raise SegmentError(
+            f"first_look: window_px and two margins are {input_px} px; shrunk to half they have to "
+            f"be a multiple of {stride_px} px, so take a multiple of {step}, such as "
+            f"{max(round(input_px / step), 1) * step}"
         )
 
 

@@ -118,6 +118,12 @@ class RunConfig:
             raise ValueError("images is empty; name at least one image")
         if "footprints" not in self.outputs:
             raise ValueError(f"outputs = {list(self.outputs)}; expected at least 'footprints'")
+        if self.segment.first_look is not None and self.raster.mosaic == "mean_probability":
+            raise ValueError(
+                f"segment.first_look = {self.segment.first_look} with raster.mosaic = "
+                "'mean_probability': a window that one image leaves out would be missing from the "
+                "mean; take mosaic latest or first, or no first look"
+            )
         for name, value in (("output", self.output), ("tile_store", self.tile_store)):
             try:
                 as_place(value or ".")

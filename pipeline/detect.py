@@ -298,14 +298,11 @@ class TileDetector:
             **({k: round(v, 4) for k, v in dataclasses.asdict(watch).items()} if watch else {}),
         )
         key = (task.tile.zone, task.tile.row, task.tile.col)
-        notes = (
-            _oversize_note(len(result.oversize), self.spec.config.grid.max_building_m),
-            _left_out_note(result.num_left_out, result.num_windows + result.num_left_out),
-        )
+        reason = _oversize_note(len(result.oversize), self.spec.config.grid.max_building_m)
         record = TileRecord(
             key=key,
             status=result.status,  # type: ignore[arg-type]
-            reason="; ".join(filter(None, notes)),
+            reason=reason,
             num_instances=result.num_instances,
         )
         ref = TileRef(
@@ -367,10 +364,6 @@ def _oversize_note(num: int, max_building_m: float) -> str:
     if not num:
         return ""
     return f"{num} component(s) larger than {max_building_m:g} m left out (grid.max_building_m)"
-
-
-def _left_out_note(num: int, of: int) -> str:
-    return f"{num} of {of} windows left out at first look (segment.first_look)" if num else ""
 
 
 def load_segmenter(spec: JobSpec) -> Segmenter:

@@ -20,8 +20,8 @@ GPU_TFLOPS = 10.0
 """Arithmetic that a GPU sustains on the network, in 10^12 operations a second: an assumption, a
 twelfth of what an NVIDIA L4 can do with bf16 at most. Measure yours: `everyroof plan --measure` on
 that machine."""
-OVERHEAD = 1.25
-"""Reading, tracing and writing on top of the bare network on a CPU (benchmarks/run.py)."""
+OVERHEAD = 1.6
+"""The whole job over the bare network on two cores, in a dense town (benchmarks/run.py)."""
 READ_MPX_PER_S = 28.0
 """Pixels that one core reads, decodes and warps: measured on a JPEG COG (Banepa) at 0.3 m."""
 TILE_CORE_S = 0.02

@@ -19,6 +19,8 @@ from geo.places import Place, as_place
 from geo.references import read_polygons
 from geo.stated_outlines import meets_area
 from model.bundle import BundleMeta, read_meta
+from model.errors import SegmentError
+from model.windows import check_first_look
 from pipeline.config import ConfigError, RunConfig
 from pipeline.fetch import file_sha256, local_copy
 from pipeline.formats import FINISH_FORMAT, TILE_FORMAT
@@ -185,6 +187,12 @@ def _check_windows(config: RunConfig, meta: BundleMeta) -> None:
             f"grid.tile_px = {config.grid.tile_px} is not a whole number of windows of "
             f"{window_px} px (segment.window_px, or the bundle's)"
         )
+    if config.segment.first_look is not None:
+        margin_px = meta.margin_px if config.segment.margin_px is None else config.segment.margin_px
+        try:
+            check_first_look(window_px + 2 * margin_px, meta.network.stride_px)
+        except SegmentError as error:
+            raise ConfigError(str(error)) from error
 
 
 def _read_aoi(config: RunConfig) -> bytes | None:

@@ -278,3 +278,21 @@ def test_the_command_explains_itself_without_a_config():
     assert result.returncode == 2
     assert "--image" in result.stderr
     assert os.linesep * 10 not in result.stderr
+
+
+def test_a_first_look_that_cannot_be(tmp_path, town):
+    """Refused before anything is read, by `plan` as well."""
+    image = write_town(tmp_path / "town.tif", town)
+    words = ("first_look", "first_look = 0.2", "'mean_probability'", "take mosaic latest")
+    _refused(
+        tmp_path,
+        [image],
+        *words,
+        segment={"first_look": 0.2},
+        raster={"mosaic": "mean_probability"},
+    )
+    # The colour network takes any side, but half of an odd one is no whole number.
+    settings = {"first_look": 0.2, "window_px": 255, "margin_px": 15}
+    words = ("first_look", "285 px", "multiple of 2")
+    _refused(tmp_path, [image], *words, segment=settings, grid={"tile_px": 510})
+    _refused(tmp_path, [image], "first_look = 20", segment={"first_look": 20})

@@ -6,8 +6,10 @@ import synthetic
 import torch
 from random_bundles import save_random_unet
 
+from model.bundle import load_bundle
 from model.colour_bundle import save_colour_bundle
 from model.errors import SegmentError
+from model.export import export_bundle
 from model.segment import Segmenter
 from model.segment_config import SegmentConfig
 from model.unet import NetworkConfig
@@ -159,6 +161,10 @@ def test_levels_that_are_none(level: float) -> None:
 def test_networks_and_windows_that_do_not_allow_it(colour_bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(SegmentError, match=r"two sizes: a bundle \(no exported file\), without"):
         Segmenter.load(colour_bundle, device="cpu", first_look=0.2, compile=True)
+    exported = export_bundle(load_bundle(colour_bundle), tmp_path / "colour.pt2", "pt2")
+    assert exported.num_pixels > 0
+    with pytest.raises(SegmentError, match=r"a bundle \(no exported file\)"):
+        Segmenter.load(tmp_path / "colour.pt2", device="cpu", first_look=0.2)
     odd = save_random_unet(
         tmp_path / "odd.safetensors",
         NetworkConfig(encoder="resnet18", decoder_channels=(64, 32, 16, 8, 8)),

@@ -1,5 +1,10 @@
+import contextlib
+import gc
 import threading
+import time
+import weakref
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +100,67 @@ def test_an_error_ends_all_streams_and_is_raised() -> None:
         streams.map(work, range(100))
     # They go on working afterwards.
     assert streams.map(lambda _, item: -item, range(5)) == [0, -1, -2, -3, -4]
+
+
+def test_what_failed_is_not_kept_in_memory() -> None:
+    """Or trying again with less memory would start with the memory of the first try."""
+
+    class Pass:
+        """Stands for the tensors of a forward pass."""
+
+    passes: list[weakref.ref[Pass]] = []
+
+    def work(_: int, item: int) -> int:
+        tensors = Pass()
+        passes.append(weakref.ref(tensors))
+        if item == 1:
+            raise MemoryError("no more")
+        return item
+
+    streams = Streams(2, 2)
+    gc.collect()
+    gc.disable()
+    try:
+        with contextlib.suppress(MemoryError):
+            streams.map(work, range(4))
+        # The pool's threads may hold their last call until the next one.
+        streams.map(lambda _, item: item, range(4))
+        assert [each() for each in passes] == [None] * len(passes)
+    finally:
+        gc.enable()
+
+
+def test_streams_end_when_the_caller_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[int] = []
+    has_begun, may_end = threading.Event(), threading.Event()
+
+    def work(_: int, item: int) -> int:
+        begun.append(item)
+        has_begun.set()
+        may_end.wait(30)
+        return item
+
+    def interrupted(_: Future[None], __: float | None = None) -> None:
+        has_begun.wait(30)
+        may_end.set()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Future, "result", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        Streams(1, 1).map(work, range(10_000))
+    num_begun = len(begun)
+    time.sleep(0.1)
+    assert len(begun) == num_begun < 10_000
+
+
+def test_new_threads_start_with_the_number_of_the_process(unet_bundle: Path) -> None:
+    segmenter = Segmenter.load(unet_bundle, precision="bf16", device="cpu", num_threads=4)
+    segmenter.segment(*_tile(2, 2))
+    found: list[int] = []
+    thread = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+    thread.start()
+    thread.join()
+    assert found == [4]
 
 
 def test_as_many_streams_as_threads_up_to_four() -> None:

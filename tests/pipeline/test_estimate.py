@@ -13,7 +13,7 @@ from model.unet import NetworkConfig
 from model.window_flops import window_flops
 from pipeline.cli.main import cli
 from pipeline.cover import Cover
-from pipeline.estimate import Estimate, Machines, Prices, WindowRate
+from pipeline.estimate import Estimate, Machines, Prices, WindowRate, measure_rate
 from pipeline.spec import resolve_config
 from pipeline.work import BITS_PER_PX, Work, count_area, count_job
 
@@ -175,3 +175,22 @@ def test_a_large_job_is_extrapolated_from_a_part_of_its_ground(tmp_path, monkeyp
 def _all_tiles(spec):
     cover = Cover(spec)
     return (tile for cell in cover.plan_cells() for tile in cover.tiles_in(cell))
+
+
+def test_the_rate_here_is_that_of_windows_in_streams_and_in_full(tmp_path, monkeypatch):
+    """As many windows as go through at once, none of them left out at a first look."""
+    from model.segment import Segmenter
+
+    shapes, segment = [], Segmenter.segment
+
+    def noting(self, pixels, valid, **options):
+        shapes.append((pixels.shape[1:], self.config.first_look))
+        return segment(self, pixels, valid, **options)
+
+    monkeypatch.setattr(Segmenter, "segment", noting)
+    image = write_town(tmp_path / "town.tif", draw_town(300, 300))
+    settings = {"first_look": 0.2, "num_threads": 2, "precision": "bf16", "device": "cpu"}
+    rate = measure_rate(resolve_config(make_config(tmp_path, [image], segment=settings)))
+    assert set(shapes) == {((256 + 32, 2 * 256 + 32), None)}
+    assert rate.per_s > 0
+    assert not rate.is_gpu
