@@ -129,6 +129,25 @@ def test_fill_does_not_depend_on_the_window(
     assert not expected.all()
 
 
+def test_whether_a_window_has_fill_is_asked_as_its_areas_are(tmp_path: pathlib.Path) -> None:
+    bands = textured(3, 301, 402)
+    bands[:, 101:233, 203:331] = WHITE
+    path = write_raster(tmp_path / "hole.tif", bands, UTM, NORTH_UP)
+    info = open_image(path)
+    fill = profile_image(info, RasterConfig()).fill
+    assert fill is not None
+    level = choose_level(info, 0.3)
+    windows = [
+        PixelWindow(col, row, 23, 17) for row in range(0, 284, 11) for col in range(0, 379, 13)
+    ]
+    answers = [fill.has_any(info, level, window) for window in windows]
+    assert answers == [bool(fill.near(info, level, window)) for window in windows]
+    assert 0 < sum(answers) < len(answers)
+    # Well inside there is fill, far from it there is none.
+    assert fill.has_any(info, level, PixelWindow(250, 150, 5, 5))
+    assert not fill.has_any(info, level, PixelWindow(0, 0, 50, 50))
+
+
 def test_tagged_nodata_is_not_taken_for_fill(tmp_path: pathlib.Path) -> None:
     bands = textured(3, 200, 200)
     bands[:, :, :50] = BLACK
