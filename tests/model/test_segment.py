@@ -328,7 +328,7 @@ def test_out_of_memory_halves_the_batch(
     monkeypatch.setattr(_Limited, "limit", 8)
     expected = Segmenter(limited, SegmentConfig(batch_size=8)).segment(pixels, valid)
     monkeypatch.setattr(_Limited, "limit", 2)
-    segmenter = Segmenter(limited, SegmentConfig(batch_size=8))
+    segmenter = Segmenter(limited, SegmentConfig(batch_size=8, num_streams=1))
     np.testing.assert_array_equal(segmenter.segment(pixels, valid), expected)
     stats = segmenter.stats
     assert (stats.batch_size, stats.num_halvings, stats.num_windows) == (2, 2, 15)
