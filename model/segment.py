@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from geo.missing_ground import ValidBox
 from geo.pixel_window import PixelWindow
 from model.bundle import Bundle, BundleMeta, load_bundle
 from model.cores import CoreProbability, join_cores
+from model.cores_under_way import CoresUnderWay, NetworkThread, NothingToDo, UnderWay
 from model.crops import pick_crop
 from model.devices import (
     DTYPES,
@@ -43,6 +44,8 @@ from model.windows import FIRST_LOOK_FACTOR, check_first_look, check_window, pla
 UInt8Array = npt.NDArray[np.uint8]
 BoolArray = npt.NDArray[np.bool_]
 _ALL = (slice(None), slice(None))
+_Done = Sequence[tuple[Sequence[PixelWindow], tuple[Tensor, PixelWindow] | None]]
+"""Batches of cores, and of each its levels and of what part of its windows they are."""
 
 
 class Segmenter:
@@ -88,7 +91,9 @@ class Segmenter:
         )
         self.num_threads = config.num_threads or stable_num_threads(torch.get_num_threads())
         torch.set_num_threads(self.num_threads)
-        self._lock = threading.Lock()
+        # One for the network, one for what is counted: who begins does not wait for who runs.
+        self._lock, self._counting = threading.Lock(), threading.Lock()
+        self._thread = NetworkThread()
         self._exported: Engine | None = None
         if isinstance(bundle, ExportedBundle):
             self._exported = bundle.open(self.device, self.num_threads)
@@ -179,14 +184,44 @@ class Segmenter:
             ValueError: if the arrays do not fit the bundle or each other.
             SegmentError: if memory does not even hold one window.
         """
-        self._check_arrays(pixels, valid)
-        cores, num_skipped = plan_cores(valid, self.window_px, self.margin_px, active=active)
-        with self._lock:
-            self.stats.num_skipped += num_skipped
-            results = self._run(cores, pixels, valid)
-        for core, values in results:
-            values *= valid[self.surroundings(core)]
-        return [CoreProbability(core, values) for core, values in results]
+        cores = self._plan(pixels, valid, active)
+        return self._finish(self._take_turn(cores, pixels, valid), cores, valid)
+
+    def begin_cores(
+        self,
+        pixels: UInt8Array,
+        valid: BoolArray,
+        *,
+        active: BoolArray | None = None,
+        is_last: bool = False,
+    ) -> CoresUnderWay:
+        """Begin to segment cores in other threads, behind those of tiles begun before.
+
+        So that the network goes on with the next tile while this one's results are fetched.
+
+        Args:
+            pixels: as `segment` takes them; not to be changed before the end.
+            valid: likewise.
+            active: as `segment` takes it.
+            is_last: no tile follows, as far as one knows. Changes no bits.
+
+        Returns:
+            What waits for the result of `segment_cores`.
+
+        Raises:
+            ValueError: if the arrays do not fit the bundle or each other.
+        """
+        cores = self._plan(pixels, valid, active)
+        work: UnderWay | None = None
+        if not cores:
+            work = NothingToDo()
+        elif self._look is None:
+            work = self._batches.begin(self._run_batch, cores, pixels, valid, is_last=is_last)
+        elif self.stats.batch_size == 1:
+            work = self._batches.begin(self._look_and_run, cores, pixels, valid, is_last=is_last)
+        if work is None:
+            work = self._thread.begin(lambda: self._take_turn(cores, pixels, valid))
+        return CoresUnderWay(work, lambda done: self._finish(done, cores, valid), len(cores))
 
     def look(self, pixels: UInt8Array, valid: BoolArray) -> dict[PixelWindow, int]:
         """Only the first look: the highest level (round(255 * probability)) it shows of each core.
@@ -384,24 +419,42 @@ class Segmenter:
                 f"{pixels.shape[1:]}"
             )
 
-    def _run(
-        self, cores: list[PixelWindow], pixels: UInt8Array, valid: BoolArray
-    ) -> list[tuple[PixelWindow, UInt8Array]]:
-        """Probabilities of all cores but those that a first look leaves out, in their order."""
-        if self._look is not None:
-            highest = self._first_levels(cores, pixels, valid)
-            kept = [core for core in cores if highest[core] >= self._look.least]
-            self.stats.num_left_out += len(cores) - len(kept)
-            cores = kept
-        done = self._batches.run(self._run_batch, cores, pixels, valid)
-        self.stats.num_windows += len(cores)
-        self.stats.num_padding += len(done) * self.stats.batch_size - len(cores)
+    def _plan(
+        self, pixels: UInt8Array, valid: BoolArray, active: BoolArray | None
+    ) -> list[PixelWindow]:
+        """The cores of a tile that have a valid pixel, in scan order."""
+        self._check_arrays(pixels, valid)
+        cores, num_skipped = plan_cores(valid, self.window_px, self.margin_px, active=active)
+        with self._counting:
+            self.stats.num_skipped += num_skipped
+        return cores
+
+    def _take_turn(self, cores: list[PixelWindow], pixels: UInt8Array, valid: BoolArray) -> _Done:
+        """Run the cores but those that a first look leaves out."""
+        with self._lock:
+            if self._look is not None:
+                highest = self._first_levels(cores, pixels, valid)
+                cores = [core for core in cores if highest[core] >= self._look.least]
+            return self._batches.run(self._run_batch, cores, pixels, valid)
+
+    def _finish(
+        self, done: _Done, cores: list[PixelWindow], valid: BoolArray
+    ) -> list[CoreProbability]:
+        """What was made of cores, in their order, 0 where not valid; without those left out."""
         by_core = {
             core: self._on_inner(levels, part)
-            for batch, (result, part) in done
-            for core, levels in zip(batch, result.numpy(), strict=True)
+            for batch, result in done
+            if result is not None
+            for core, levels, part in _each_core(batch, *result)
         }
-        return [(core, by_core[core]) for core in cores]
+        with self._counting:
+            self.stats.num_windows += len(by_core)
+            self.stats.num_left_out += len(cores) - len(by_core)
+            num_batches = sum(result is not None for _, result in done)
+            self.stats.num_padding += num_batches * self.stats.batch_size - len(by_core)
+        for core, values in by_core.items():
+            values *= valid[self.surroundings(core)]
+        return [CoreProbability(core, by_core[core]) for core in cores if core in by_core]
 
     def _on_inner(self, levels: UInt8Array, seen: PixelWindow) -> UInt8Array:
         """Levels of a part of the inner window, 0 around it."""
@@ -431,6 +484,15 @@ class Segmenter:
             for batch, levels in looked
             for core, level in zip(batch, levels.tolist(), strict=True)
         }
+
+    def _look_and_run(
+        self, stream: int, windows: Sequence[Window]
+    ) -> tuple[Tensor, PixelWindow] | None:
+        """One window's probabilities; None where a first look finds it empty."""
+        assert self._look is not None
+        if int(self._look_at_batch(stream, windows)[0]) < self._look.least:
+            return None
+        return self._run_batch(stream, windows)
 
     def _look_at_batch(self, stream: int, windows: Sequence[Window]) -> Tensor:
         """The highest level that a first look shows of each window, uint8, shape (N,)."""
@@ -480,6 +542,13 @@ class Segmenter:
         return torch.backends.cudnn.flags(  # type: ignore[no-untyped-call]
             enabled=True, benchmark=False, deterministic=True, allow_tf32=False
         )
+
+
+def _each_core(
+    batch: Sequence[PixelWindow], levels: Tensor, part: PixelWindow
+) -> Iterator[tuple[PixelWindow, UInt8Array, PixelWindow]]:
+    for core, values in zip(batch, levels.numpy(), strict=True):
+        yield core, values, part
 
 
 def _per_band(values: npt.NDArray[np.float64]) -> Tensor:

@@ -1,8 +1,8 @@
-"""The windows of a tile in batches, on several streams, with less of both when memory runs out."""
+"""The windows of tiles in batches, on several streams, with less of both when memory runs out."""
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ from model.devices import is_out_of_memory
 from model.errors import SegmentError
 from model.segment_config import SegmentStats
 from model.staging import Window
-from model.streams import Streams
+from model.streams import StreamedItems, Streams
 
 logger = logging.getLogger(__name__)
 
@@ -23,10 +23,53 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 
+class TileWindows(Generic[_Result]):
+    """The windows of one tile on their way through the streams; made by `WindowBatches.begin`."""
+
+    def __init__(
+        self,
+        batches: Sequence[Sequence[PixelWindow]],
+        streamed: StreamedItems[Sequence[Window], _Result],
+        again: Callable[[str], list[tuple[Sequence[PixelWindow], _Result]]],
+    ) -> None:
+        self._batches, self._streamed, self._again = batches, streamed, again
+
+    @property
+    def begun_s(self) -> float | None:
+        """When the first window was begun (`time.perf_counter`); None before."""
+        return self._streamed.begun_s
+
+    @property
+    def ended_s(self) -> float | None:
+        """When the last window so far ended; None before."""
+        return self._streamed.ended_s
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no stream works on any window, nor will."""
+        return self._streamed.is_over
+
+    def stop(self) -> None:
+        """Begin no more windows, and wait for those that have begun."""
+        self._streamed.stop()
+
+    def results(self) -> list[tuple[Sequence[PixelWindow], _Result]]:
+        """Batches of the tile's cores, and what work made of each; to be called once.
+
+        Raises:
+            SegmentError: if memory does not even hold one window.
+        """
+        results = _unless_out_of_memory(self._streamed.results)
+        if isinstance(results, str):
+            # Outside the except block, since a live traceback keeps the tensors alive.
+            return self._again(results)
+        return list(zip(self._batches, results, strict=True))
+
+
 class WindowBatches:
     """Hands windows to what works on them.
 
-    Not for several threads at once.
+    Not for several threads at once, but for what `begin` has begun.
 
     Args:
         input_px: side of a window.
@@ -42,6 +85,44 @@ class WindowBatches:
         self._input_px, self._device, self._num_threads = input_px, device, num_threads
         self._stats = stats
         self._streams = Streams(stats.num_streams, num_threads)
+
+    def begin(
+        self,
+        work: Callable[[int, Sequence[Window]], _Result],
+        cores: list[PixelWindow],
+        pixels: UInt8Array,
+        valid: BoolArray,
+        *,
+        is_last: bool,
+    ) -> TileWindows[_Result] | None:
+        """Begin to work on the windows of cores, behind those of the tile before.
+
+        Args:
+            work: as `run` takes it.
+            cores: likewise.
+            pixels: likewise; not to be changed before the end.
+            valid: likewise.
+            is_last: no tile follows, as far as one knows.
+
+        Returns:
+            None where there is a better way: `run`, for want of streams, or since a single tile's
+            streams should end together.
+        """
+        size = self._stats.batch_size
+        if self._stats.num_streams == 1 or (is_last and self._streams.is_idle):
+            return None
+        ordered, num_whole = self._largest_first(cores, valid)
+        batches = _in_batches(ordered, num_whole, size)
+        windows = [[self._window(core, pixels, valid) for core in batch] for batch in batches]
+
+        def again(reason: str) -> list[tuple[Sequence[PixelWindow], _Result]]:
+            # What runs beside it would take the memory that this is to have.
+            self._streams.settle()
+            if self._stats.num_streams > 1:
+                self._do_with_less(reason)
+            return self.run(work, cores, pixels, valid)
+
+        return TileWindows(batches, self._streams.begin(work, windows), again)
 
     def run(
         self,
@@ -100,11 +181,7 @@ class WindowBatches:
         first = [work(-1, item) for item in items[:num_alone]]
         if num_alone == len(items):
             return first
-        try:
-            return first + self._streams.map(work, items[num_alone:])
-        finally:
-            # What threads start with that never set a number: the last one that any thread set.
-            torch.set_num_threads(self._num_threads)
+        return first + self._streams.map(work, items[num_alone:])
 
     def _largest_first(
         self, cores: list[PixelWindow], valid: BoolArray
@@ -138,13 +215,8 @@ class WindowBatches:
         num_whole: int,
     ) -> list[_Result] | str:
         """What work makes of each batch; the message when memory ran out."""
-        try:
-            results = self.on_streams(work, batches, num_whole)
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            return str(error)
-        if self._device.type == "cuda":
+        results = _unless_out_of_memory(lambda: self.on_streams(work, batches, num_whole))
+        if self._device.type == "cuda" and not isinstance(results, str):
             torch.cuda.current_stream(self._device).synchronize()
         return results
 
@@ -174,6 +246,16 @@ class WindowBatches:
         )
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+def _unless_out_of_memory(run: Callable[[], list[_Result]]) -> list[_Result] | str:
+    """What running it returns; the message when memory ran out."""
+    try:
+        return run()
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        return str(error)
 
 
 def _in_batches(

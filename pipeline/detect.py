@@ -1,7 +1,8 @@
 """DetectBuildings: tiles -> finished tiles in the store; read, segment and trace fused.
 
 No pixel ever crosses a shuffle. While the network works on one tile, a thread reads the next and
-another traces and stores the last, so that the network does not wait.
+another traces and stores the last, so that the network does not wait. The next tile's windows are
+handed over before this one's are through: at the end of a tile no core is idle.
 """
 
 import dataclasses
@@ -40,11 +41,12 @@ from pipeline.side_threads import stand_back, switch_quickly
 from pipeline.spec import JobSpec, TileKey
 from pipeline.tile_store import TileResult, TileStore
 from pipeline.tile_work import (
+    LayersUnderWay,
     TileLayers,
     TileTask,
+    begin_layers,
     make_task,
     read_layers,
-    segment_layers,
     trace_tile,
 )
 
@@ -81,7 +83,8 @@ class Stopwatch:
 
     Attributes:
         read_s: seconds, likewise the others.
-        wait_read_s: seconds that the network waited for this tile's pixels.
+        segment_s: seconds of the network, without those it still had to do with the tile before.
+        wait_read_s: seconds that the network had nothing to do but wait for this tile's pixels.
         wait_trace_s: seconds that it waited afterwards, since earlier tiles were not traced yet.
         reads: windows read from images.
         source_bytes: bytes of their values, decoded.
@@ -125,6 +128,15 @@ class _Prepared:
     layers: TileLayers | None = None
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _InNetwork:
+    """A tile that the network has begun with, or will as soon as it has done the one before."""
+
+    task: TileTask
+    layers: LayersUnderWay
+    watch: Stopwatch
+
+
 class DetectBuildings(beam.PTransform):
     """Tiles to traced instances.
 
@@ -146,7 +158,11 @@ class DetectBuildings(beam.PTransform):
 
 
 class TileDetector:
-    """Detects tiles one after the other, reading ahead and tracing behind in threads."""
+    """Detects tiles one after the other, reading ahead and tracing behind in threads.
+
+    Memory holds the pixels of two tiles: one with the network, and the next, which is being read or
+    waits behind it; and the probabilities of two being traced.
+    """
 
     def __init__(self, spec: JobSpec, segmenter: Segmenter) -> None:
         self.spec = spec
@@ -158,6 +174,8 @@ class TileDetector:
         self._reader = ThreadPoolExecutor(1, "read", initializer=stand_back)
         self._tracer = ThreadPoolExecutor(1, "trace", initializer=stand_back)
         self._reading: tuple[Tile, Future[_Prepared], Stopwatch] | None = None
+        self._in_network: _InNetwork | None = None
+        self._network_ended_s = 0.0
         self._tracing: list[Future[Detection]] = []
 
     def start(self, tile: Tile, *, is_isolated: bool = False) -> Iterator[Detection]:
@@ -167,17 +185,22 @@ class TileDetector:
             tile: the tile.
             is_isolated: this process was made for this tile; do not make another.
         """
+        waiting, self._reading = self._reading, None
+        if waiting is not None:
+            yield from self._segment(*waiting, is_last=False)
+        # Not sooner: only now the pixels of the tile before last are gone.
         watch = Stopwatch()
         future = self._reader.submit(self._prepare, tile, watch, is_isolated)
-        waiting, self._reading = self._reading, (tile, future, watch)
-        if waiting is not None:
-            yield from self._segment(*waiting)
+        self._reading = tile, future, watch
 
     def finish(self) -> Iterator[Detection]:
         """End the tiles under way."""
         waiting, self._reading = self._reading, None
         if waiting is not None:
-            yield from self._segment(*waiting)
+            yield from self._segment(*waiting, is_last=True)
+        last, self._in_network = self._in_network, None
+        if last is not None:
+            yield from self._end_tile(last)
         while self._tracing:
             yield self._tracing.pop(0).result()
 
@@ -187,6 +210,8 @@ class TileDetector:
 
     def close(self) -> None:
         """Stop the threads and close the images."""
+        if self._in_network is not None:
+            self._in_network.layers.stop()
         self._reader.shutdown(cancel_futures=True)
         self._tracer.shutdown(cancel_futures=True)
         self.shelf.close()
@@ -236,15 +261,16 @@ class TileDetector:
             self.store.clear_attempts(mark)
 
     def _segment(
-        self, tile: Tile, future: "Future[_Prepared]", watch: Stopwatch
+        self, tile: Tile, future: "Future[_Prepared]", watch: Stopwatch, *, is_last: bool
     ) -> Iterator[Detection]:
+        """Hand a tile to the network, and end the one before; yields those that ended."""
         begin = time.perf_counter()
         try:
             prepared = future.result()
         except FAILURE_ERRORS as error:
             yield self._failed(tile, error)
             return
-        watch.wait_read_s = time.perf_counter() - begin
+        watch.wait_read_s = self._idle_s(begin)
         task = prepared.task
         if task is None:
             yield self._detect_alone(tile)
@@ -253,20 +279,51 @@ class TileDetector:
             yield self._finished(task, self.store.load_tile(task.tile_hash), None)
             return
         try:
-            begin = time.perf_counter()
             with working_on(task.tile.name):
-                done = segment_layers(self.spec, self.segmenter, prepared.layers)
-            watch.segment_s = time.perf_counter() - begin
+                layers = begin_layers(self.spec, self.segmenter, prepared.layers, is_last=is_last)
         except FAILURE_ERRORS as error:
             self.store.clear_attempts(task.tile_hash)
             yield self._failed(tile, error)
             return
+        begun = _InNetwork(task=task, layers=layers, watch=watch)
+        if layers.is_over:
+            # Nothing to see there: the next tile is read while the network is with the one before.
+            yield from self._end_tile(begun)
+            return
+        before, self._in_network = self._in_network, begun
+        # Neither the tile's pixels nor the future that holds them may outlive the network's work.
+        del prepared, future
+        if before is not None:
+            yield from self._end_tile(before)
+
+    def _end_tile(self, ended: _InNetwork) -> Iterator[Detection]:
+        """Wait until the network is through with a tile, and have it traced."""
+        task, layers, watch = ended.task, ended.layers, ended.watch
+        try:
+            with working_on(task.tile.name):
+                done = layers.result()
+        except FAILURE_ERRORS as error:
+            self.store.clear_attempts(task.tile_hash)
+            yield self._failed(task.tile, error)
+            return
+        if layers.begun_s is not None and layers.ended_s is not None:
+            watch.segment_s = layers.ended_s - max(layers.begun_s, self._network_ended_s)
+            self._network_ended_s = layers.ended_s
         # At most one tile waits behind the network: memory stays flat.
         begin = time.perf_counter()
-        ended = [self._tracing.pop(0).result() for _ in range(len(self._tracing) - 1)]
-        watch.wait_trace_s = time.perf_counter() - begin
+        traced = [self._tracing.pop(0).result() for _ in range(len(self._tracing) - 1)]
+        watch.wait_trace_s = self._idle_s(begin)
         self._tracing.append(self._tracer.submit(self._trace, task, done, watch))
-        yield from ended
+        yield from traced
+
+    def _idle_s(self, since: float) -> float:
+        """Seconds since a time that the network had nothing to do."""
+        now, busy = time.perf_counter(), self._in_network
+        if busy is None:
+            return now - since
+        if not busy.layers.is_over:
+            return 0.0
+        return max(now - max(since, busy.layers.ended_s or since), 0.0)
 
     def _trace(self, task: TileTask, done: Any, watch: Stopwatch) -> Detection:
         try:

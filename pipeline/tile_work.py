@@ -15,6 +15,7 @@ from geo.pixel_window import PixelWindow
 from geo.rasters import TileRaster, TileReader
 from geo.seams import Pieces, split_cell
 from model.cores import CoreProbability, cut_cores, join_cores, join_rims, mean_of_layers
+from model.cores_under_way import CoresUnderWay
 from model.segment import Segmenter
 from pipeline.cover import Cover
 from pipeline.formats import TILE_FORMAT
@@ -163,36 +164,113 @@ def read_layers(spec: JobSpec, shelf: ImageShelf, task: TileTask) -> TileLayers:
     return TileLayers(task=task, rasters=rasters)
 
 
+class LayersUnderWay:
+    """A tile's layers on their way through the network; made by `begin_layers`."""
+
+    def __init__(
+        self, spec: JobSpec, segmenter: Segmenter, layers: TileLayers, *, is_last: bool
+    ) -> None:
+        self._segmenter, self._task = segmenter, layers.task
+        self._valid = [raster.valid for raster in layers.rasters]
+        self._index = [raster.image_index for raster in layers.rasters]
+        self._inner = layers.task.window.within(layers.task.window.expand(spec.margin_px))
+        self._cores: list[CoresUnderWay] = []
+        try:
+            for raster in layers.rasters:
+                begun = segmenter.begin_cores(
+                    raster.pixels, raster.valid, active=layers.task.cores, is_last=is_last
+                )
+                self._cores.append(begun)
+        except BaseException:
+            self.stop()
+            raise
+
+    @property
+    def begun_s(self) -> float | None:
+        """When the network began with the tile (`time.perf_counter`); None before, or for none."""
+        return min((each.begun_s for each in self._cores if each.begun_s), default=None)
+
+    @property
+    def ended_s(self) -> float | None:
+        """When the network last ended with a window of it; None before, or without windows."""
+        return max((each.ended_s for each in self._cores if each.ended_s), default=None)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the network has ended with the tile."""
+        return all(each.is_over for each in self._cores)
+
+    def stop(self) -> None:
+        """Have no more windows begun, and wait for those that have been; there is no result."""
+        for each in self._cores:
+            each.stop()
+
+    def result(self) -> TileProbability:
+        """Wait for the network; several images are averaged pixel by pixel. To be called once.
+
+        Raises:
+            SegmentError: if memory does not even hold one window.
+        """
+        try:
+            parts = [
+                [(part, valid[self._segmenter.surroundings(part.core)]) for part in each.result()]
+                for each, valid in zip(self._cores, self._valid, strict=True)
+            ]
+        except BaseException:
+            self.stop()
+            raise
+        task, (is_valid, image_index) = self._task, self._newest()
+        whole = [part for part, _ in parts[0]] if len(parts) == 1 else mean_of_layers(parts)
+        return TileProbability(
+            task=task,
+            cores=tuple(whole),
+            image_index=image_index if len(task.images) > 1 else None,
+            num_pixels_valid=0 if is_valid is None else int(np.count_nonzero(is_valid)),
+            num_windows=sum(each.num_windows for each in self._cores),
+            num_left_out=sum(each.num_left_out for each in self._cores),
+        )
+
+    def _newest(self) -> tuple[BoolArray | None, npt.NDArray[np.uint16] | None]:
+        """Which pixels are valid in any image, and the newest image of each; None without images.
+
+        Of images whose probabilities are averaged the newest is kept as provenance.
+        """
+        day = np.array([_day(image) for image in self._task.opened], np.int64)
+        is_valid: BoolArray | None = None
+        image_index: npt.NDArray[np.uint16] | None = None
+        for whole_valid, whole_index in zip(self._valid, self._index, strict=True):
+            valid, index = whole_valid[self._inner], whole_index[self._inner]
+            if is_valid is None or image_index is None:
+                # With a single image nothing is copied.
+                is_valid, image_index = valid, index
+            else:
+                is_newer = valid & (~is_valid | (day[index] >= day[image_index]))
+                image_index = np.where(is_newer, index, image_index)
+                is_valid = is_valid | valid
+        return is_valid, image_index
+
+
+def begin_layers(
+    spec: JobSpec, segmenter: Segmenter, layers: TileLayers, *, is_last: bool = False
+) -> LayersUnderWay:
+    """Begin to run the network over a tile, behind the tiles begun before.
+
+    Args:
+        spec: the job.
+        segmenter: its network.
+        layers: the tile's pixels; not to be changed before the end.
+        is_last: no tile follows, as far as one knows. Changes no bits.
+    """
+    return LayersUnderWay(spec, segmenter, layers, is_last=is_last)
+
+
 def segment_layers(spec: JobSpec, segmenter: Segmenter, layers: TileLayers) -> TileProbability:
-    """Run the network over a tile; several images are averaged pixel by pixel."""
-    task, margin = layers.task, spec.margin_px
-    inner = task.window.within(task.window.expand(margin))
-    before = dataclasses.replace(segmenter.stats)
-    is_valid: BoolArray | None = None
-    image_index: npt.NDArray[np.uint16] | None = None
-    day = np.array([_day(image) for image in task.opened], np.int64)
-    parts: list[list[tuple[CoreProbability, BoolArray]]] = []
-    for raster in layers.rasters:
-        cores = segmenter.segment_cores(raster.pixels, raster.valid, active=task.cores)
-        parts.append([(part, raster.valid[segmenter.surroundings(part.core)]) for part in cores])
-        valid, index = raster.valid[inner], raster.image_index[inner]
-        if is_valid is None or image_index is None:
-            # With a single image nothing is copied.
-            is_valid, image_index = valid, index
-        else:
-            # Of images whose probabilities are averaged the newest is kept as provenance.
-            is_newer = valid & (~is_valid | (day[index] >= day[image_index]))
-            image_index = np.where(is_newer, index, image_index)
-            is_valid = is_valid | valid
-    whole = [part for part, _ in parts[0]] if len(parts) == 1 else mean_of_layers(parts)
-    return TileProbability(
-        task=task,
-        cores=tuple(whole),
-        image_index=image_index if len(task.images) > 1 else None,
-        num_pixels_valid=0 if is_valid is None else int(np.count_nonzero(is_valid)),
-        num_windows=segmenter.stats.num_windows - before.num_windows,
-        num_left_out=segmenter.stats.num_left_out - before.num_left_out,
-    )
+    """Run the network over a tile; several images are averaged pixel by pixel.
+
+    Raises:
+        SegmentError: if memory does not even hold one window.
+    """
+    return begin_layers(spec, segmenter, layers, is_last=True).result()
 
 
 def _day(image: OpenedImage) -> int:

@@ -1,6 +1,8 @@
 """Fixtures and settings that all tests share."""
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,16 @@ settings.load_profile("ci" if os.environ.get("CI") else "laptop")
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 SEED_WEIGHTS = "seed-unet-resnet18.safetensors"
+
+
+@pytest.fixture(autouse=True)
+def _restore_torch_threads() -> Iterator[None]:
+    """A test finds torch with as many threads as if it ran alone: segmenters set the number."""
+    torch = sys.modules.get("torch")
+    before = torch.get_num_threads() if torch else int(os.environ["OMP_NUM_THREADS"])
+    yield
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -28,20 +28,20 @@ class _Patcher(importlib.abc.MetaPathFinder):
 
         def exec_module(module):
             execute(module)
-            module.segment_layers = _with_faults(module.segment_layers)
+            module.begin_layers = _with_faults(module.begin_layers)
 
         spec.loader.exec_module = exec_module
         return spec
 
 
-def _with_faults(segment_layers):
-    def faulty(spec, segmenter, layers):
+def _with_faults(begin_layers):
+    def faulty(spec, segmenter, layers, **options):
         with open(FAULTS) as file:
             faults = json.load(file)
         time.sleep(faults["sleep_s"])
         if layers.task.tile.name == faults["kill_at"]:
             os.kill(os.getpid(), signal.SIGKILL)
-        return segment_layers(spec, segmenter, layers)
+        return begin_layers(spec, segmenter, layers, **options)
 
     return faulty
 

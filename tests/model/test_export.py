@@ -3,7 +3,6 @@
 import json
 import sys
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -28,13 +27,6 @@ SIDE_PX = WINDOW_PX + 2 * MARGIN_PX
 KINDS = [("pt2", "fp32"), ("pt2", "bf16"), ("onnx", "fp32")]
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
-
-
-@pytest.fixture(autouse=True)
-def _restore_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

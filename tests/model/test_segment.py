@@ -1,5 +1,4 @@
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 
 import geopandas
@@ -26,13 +25,6 @@ from model.unet import Architecture, NetworkConfig, register_architecture
 
 WINDOW_PX, MARGIN_PX = 64, 32
 PRECISIONS = ["fp32", "bf16"]
-
-
-@pytest.fixture(autouse=True)
-def _restore_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@ import gc
 import threading
 import time
 import weakref
-from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -21,13 +20,6 @@ from model.streams import Streams, default_num_streams
 from model.unet import NetworkConfig
 
 WINDOW_PX, MARGIN_PX = 128, 32
-
-
-@pytest.fixture(autouse=True)
-def _restore_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,137 @@
+"""Tiles on their way through reading, the network and tracing, in one process."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from running import make_config
+from synthetic import draw_town, write_town
+
+from geo.errors import EveryroofError
+from geo.grid import Tile
+from pipeline import detect
+from pipeline.detect import Detection, TileDetector, load_segmenter
+from pipeline.output_folder import prepare_output
+from pipeline.spec import resolve_config
+
+
+@pytest.fixture
+def detector(tmp_path: Path) -> Any:
+    """A detector of a town on 4 x 3 tiles of 2 x 2 windows."""
+    image = write_town(tmp_path / "town.tif", draw_town(1500, 1300, seed=3))
+    config = make_config(tmp_path, [image], segment={"num_threads": 2, "precision": "bf16"})
+    spec = resolve_config(config)
+    prepare_output(spec, fresh=True)
+    made = TileDetector(spec, load_segmenter(spec))
+    yield made
+    made.close()
+
+
+def _tiles(detector: TileDetector) -> list[Tile]:
+    cover = detector.cover
+    return [tile for cell in cover.plan_cells() for tile in cover.tiles_in(cell)]
+
+
+def _detect(detector: TileDetector, tiles: list[Tile]) -> dict[tuple[int, int, int], Detection]:
+    ended = [each for tile in tiles for each in detector.start(tile)]
+    ended += detector.finish()
+    found = {each.record.key: each for each in ended}
+    assert len(found) == len(ended) == len(tiles)
+    return found
+
+
+def _log(detector: TileDetector, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """(step, number of the tile) as they happen: read, begin, and result of the network."""
+    log: list[tuple[str, int]] = []
+    number = {tile.name: index for index, tile in enumerate(_tiles(detector))}
+    read, begin = detect.read_layers, detect.begin_layers
+
+    def logged_read(spec: Any, shelf: Any, task: Any) -> Any:
+        log.append(("read", number[task.tile.name]))
+        return read(spec, shelf, task)
+
+    def logged_begin(spec: Any, segmenter: Any, layers: Any, **options: Any) -> Any:
+        index = number[layers.task.tile.name]
+        log.append(("begin", index))
+        begun = begin(spec, segmenter, layers, **options)
+        result = begun.result
+
+        def logged_result() -> Any:
+            done = result()
+            log.append(("result", index))
+            return done
+
+        begun.result = logged_result
+        return begun
+
+    monkeypatch.setattr(detect, "read_layers", logged_read)
+    monkeypatch.setattr(detect, "begin_layers", logged_begin)
+    return log
+
+
+def test_the_network_has_the_next_tile_before_it_ends_with_this_one(
+    detector: TileDetector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = _log(detector, monkeypatch)
+    tiles = _tiles(detector)
+    assert len(tiles) >= 9
+    found = _detect(detector, tiles)
+    assert {each.record.status for each in found.values()} == {"ok", "empty"}
+    for index in range(len(tiles) - 1):
+        assert log.index(("begin", index + 1)) < log.index(("result", index))
+    # Memory holds no pixels of a third tile.
+    for index in range(len(tiles) - 2):
+        assert log.index(("result", index)) < log.index(("read", index + 2))
+
+
+def test_the_times_of_tiles_add_up_to_no_more_than_the_clock(detector: TileDetector) -> None:
+    begin = time.perf_counter()
+    found = _detect(detector, _tiles(detector))
+    wall_s = time.perf_counter() - begin
+    watches = [each.watch for each in found.values()]
+    assert all(watch.segment_s > 0 for watch in watches)
+    spent_s = sum(watch.wait_read_s + watch.segment_s + watch.wait_trace_s for watch in watches)
+    assert 0.3 * wall_s < spent_s <= wall_s
+
+
+def test_a_tile_that_the_network_fails_at_harms_no_other(
+    detector: TileDetector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiles = _tiles(detector)
+    begin = detect.begin_layers
+
+    def faulty_begin(spec: Any, segmenter: Any, layers: Any, **options: Any) -> Any:
+        begun = begin(spec, segmenter, layers, **options)
+        if layers.task.tile == tiles[1]:
+            raise EveryroofError("no such window")
+        if layers.task.tile == tiles[4]:
+            begun.stop()
+
+            def fail() -> Any:
+                raise EveryroofError("the window went wrong")
+
+            begun.result = fail
+        return begun
+
+    monkeypatch.setattr(detect, "begin_layers", faulty_begin)
+    found = _detect(detector, tiles)
+    for index, tile in enumerate(tiles):
+        record = found[tile.zone, tile.row, tile.col].record
+        reason = {1: "no such window", 4: "the window went wrong"}.get(index)
+        assert (record.status == "failed") == (reason is not None)
+        assert (reason or "") in record.reason
+    # Neither is held for a tile that kills its worker.
+    assert not list((detector.store.root / "attempts").iterdir())
+
+
+def test_stored_tiles_and_new_ones_in_turns(detector: TileDetector) -> None:
+    tiles = _tiles(detector)
+    first = _detect(detector, tiles[::2])
+    again = _detect(detector, tiles)
+    for index, tile in enumerate(tiles):
+        key = tile.zone, tile.row, tile.col
+        assert (again[key].watch is None) == (index % 2 == 0)
+        if index % 2 == 0:
+            assert again[key].record == first[key].record
+            assert again[key].ref == first[key].ref
