@@ -361,6 +361,7 @@ class TileDetector:
             status=result.status,  # type: ignore[arg-type]
             reason=reason,
             num_instances=result.num_instances,
+            num_left_out=result.num_left_out,
         )
         ref = TileRef(
             key=key,

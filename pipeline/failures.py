@@ -17,12 +17,14 @@ class TileRecord:
         status: ok (buildings found), empty (ground, no building), nodata (no ground) or failed.
         reason: why it failed, or a note on what was left out; empty otherwise.
         num_instances: instances traced in the tile.
+        num_left_out: windows that a first look found empty (`segment.first_look`).
     """
 
     key: TileKey
     status: TileStatus
     reason: str = ""
     num_instances: int = 0
+    num_left_out: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

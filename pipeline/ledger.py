@@ -26,6 +26,7 @@ LEDGER_SCHEMA = pa.schema(
         pa.field("status", pa.string(), nullable=False),
         pa.field("reason", pa.string(), nullable=False),
         pa.field("num_instances", pa.int64(), nullable=False),
+        pa.field("num_windows_left_out", pa.int64(), nullable=False),
         pa.field("image", pa.string()),
         pa.field("geometry", pa.binary()),
         pa.field(
@@ -153,6 +154,7 @@ def _tile_rows(spec: JobSpec, records: list[TileRecord], noted: dict[TileKey, st
             pa.array([record.status for record in records], pa.string()),
             pa.array(reasons, pa.string()),
             pa.array([record.num_instances for record in records], pa.int64()),
+            pa.array([record.num_left_out for record in records], pa.int64()),
             pa.nulls(len(records), pa.string()),
             pa.array(shapely.to_wkb(polygons), pa.binary()),
             bbox_column(shapely.bounds(polygons)),
@@ -168,6 +170,7 @@ def _image_rows(spec: JobSpec) -> pa.Table:
             pa.nulls(len(failed), pa.string()),
             pa.array(["failed"] * len(failed), pa.string()),
             pa.array([redact(image.reason) for image in failed], pa.string()),
+            pa.array([0] * len(failed), pa.int64()),
             pa.array([0] * len(failed), pa.int64()),
             pa.array([redact(image.path) for image in failed], pa.string()),
             pa.nulls(len(failed), pa.binary()),

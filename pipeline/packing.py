@@ -15,7 +15,7 @@ _KEY = struct.Struct("<hii")
 _PLACE = struct.Struct("<ii")
 _COUNT = struct.Struct("<H")
 _PART = struct.Struct("<I")
-_RECORD = struct.Struct("<hiiBq")
+_RECORD = struct.Struct("<hiiBqI")
 
 
 def pack_key(key: TileKey) -> bytes:
@@ -75,15 +75,17 @@ def _unpack_images(packed: bytes) -> tuple[tuple[int, ...], bytes]:
 def pack_record(record: TileRecord) -> bytes:
     """A row of the ledger."""
     status = _STATUSES.index(record.status)
-    return _RECORD.pack(*record.key, status, record.num_instances) + record.reason.encode()
+    counts = record.num_instances, record.num_left_out
+    return _RECORD.pack(*record.key, status, *counts) + record.reason.encode()
 
 
 def unpack_record(packed: bytes) -> TileRecord:
     """The row of `pack_record`."""
-    zone, row, col, status, num_instances = _RECORD.unpack_from(packed)
+    zone, row, col, status, num_instances, num_left_out = _RECORD.unpack_from(packed)
     return TileRecord(
         key=(zone, row, col),
         status=_STATUSES[status],
         reason=packed[_RECORD.size :].decode(),
         num_instances=num_instances,
+        num_left_out=num_left_out,
     )

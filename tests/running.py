@@ -99,7 +99,7 @@ def ledger(out: Path) -> list[dict[str, Any]]:
     """A result's ledger without the geometry."""
     import pyarrow.parquet as pq
 
-    columns = ["tile", "status", "reason", "num_instances", "image"]
+    columns = ["tile", "status", "reason", "num_instances", "num_windows_left_out", "image"]
     return pq.read_table(out / "tiles.parquet", columns=columns).to_pylist()
 
 

@@ -109,6 +109,7 @@ def _write_ledger(out: Path, bounds, statuses: dict[int, str]) -> dict[str, obje
             pa.array(status),
             pa.array(["drawn so" if word == "failed" else "" for word in status]),
             pa.array([0] * len(tiles), pa.int64()),
+            pa.array([0] * len(tiles), pa.int64()),
             pa.nulls(len(tiles), pa.string()),
             pa.array(shapely.to_wkb(polygons), pa.binary()),
             bbox_column(shapely.bounds(polygons)),

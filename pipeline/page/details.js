@@ -29,10 +29,12 @@ export function showCell({ n, c }, description) {
 
 export function showTile(tile, description) {
   const words = description.statuses.find((status) => status.name === tile.status)?.words ?? tile.status;
+  const leftOut = tile.num_windows_left_out;
   showFields("Ground worked on", [
     ["Result", words],
     ...(tile.reason ? [["Reason", tile.reason]] : []),
     ["Found", `${count(tile.num_instances)} ${buildings(tile.num_instances)} before seams were joined`],
+    ...(leftOut ? [["First look", `${count(leftOut)} ${leftOut === 1 ? "window" : "windows"} left out as empty`]] : []),
     ["Tile", code(tile.tile)],
   ]);
   announce(`Tile ${words}. ${tile.reason}`);

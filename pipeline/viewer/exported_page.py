@@ -23,6 +23,7 @@ from geo.web_mercator import CIRCUMFERENCE_M, to_unit
 from geo.wkb import polygons_from_wkb
 from pipeline.palette import STATUS_ORDER
 from pipeline.viewer.page import inlined_page, json_bytes
+from pipeline.viewer.records import outlined_tiles
 from pipeline.viewer.scene import Scene, describe
 
 MAX_FOOTPRINTS = 50_000
@@ -165,11 +166,7 @@ def _ledger(scene: Scene, bounds: Bounds | None) -> list[dict[str, Any]]:
     area = shapely.union_all(boxes)
     tiles = []
     for group in range(len(scene.ledger_groups)):
-        table = scene.ledger_groups.read(
-            group, ["tile", "status", "reason", "num_instances", "geometry"]
-        )
-        for row in table.filter(table["geometry"].is_valid()).to_pylist():
-            outline = shapely.from_wkb(row.pop("geometry"))
+        for row, outline in outlined_tiles(scene.ledger_groups, group):
             if outline.intersects(area):
                 row["outline"] = shapely.geometry.mapping(outline)["coordinates"]
                 row["s"] = STATUS_ORDER.index(row["status"])

@@ -4,15 +4,19 @@ import re
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import shapely
+from shapely import Polygon
 
 from geo.errors import GridError
 from geo.footprint_index import FootprintIndex
 from geo.grid import WorldGrid
 from pipeline.viewer.row_groups import RowGroups
 
-LEDGER_COLUMNS = ("tile", "status", "reason", "num_instances")
+LEDGER_COLUMNS = ("tile", "status", "reason", "num_instances", "num_windows_left_out")
+_LATE_COLUMNS = {"num_windows_left_out": 0}
+"""Columns that ledgers of earlier versions lack, and what holds there."""
 _FOOTPRINT_COLUMNS = (
     "id",
     "longitude",
@@ -103,5 +107,28 @@ def tile_record(groups: RowGroups, row: int) -> dict[str, Any]:
         DatasetError: if the ledger cannot be read.
     """
     group, at = groups.group_of(row)
-    record: dict[str, Any] = groups.read(group, LEDGER_COLUMNS).slice(at, 1).to_pylist()[0]
-    return record
+    return _records(groups.read(group, _columns(groups)).slice(at, 1))[0]
+
+
+def outlined_tiles(groups: RowGroups, group: int) -> list[tuple[dict[str, Any], Polygon]]:
+    """The tiles of one row group of the ledger, as plain values, and their outlines.
+
+    Without the rows of images that could not be opened, which have no outline.
+
+    Raises:
+        DatasetError: if the ledger cannot be read.
+    """
+    table = groups.read(group, [*_columns(groups), "geometry"])
+    table = table.filter(table["geometry"].is_valid())
+    outlines = shapely.from_wkb(table["geometry"].to_numpy())
+    records = _records(table.drop_columns("geometry"))
+    return list(zip(records, outlines, strict=True))
+
+
+def _columns(groups: RowGroups) -> list[str]:
+    """Those of `LEDGER_COLUMNS` that a ledger has."""
+    return [name for name in LEDGER_COLUMNS if name in groups.column_names]
+
+
+def _records(table: pa.Table) -> list[dict[str, Any]]:
+    return [{**_LATE_COLUMNS, **record} for record in table.to_pylist()]

@@ -50,6 +50,13 @@ class RowGroups:
         """Rows of all files."""
         return int(self.starts[-1])
 
+    @property
+    def column_names(self) -> frozenset[str]:
+        """Names of the columns that all files have."""
+        return frozenset.intersection(
+            *(frozenset(footer.schema.to_arrow_schema().names) for footer in self.footers)
+        )
+
     def read(self, group: int, columns: Sequence[str]) -> pa.Table:
         """Columns of a row group, in this order; safe from several threads.
 

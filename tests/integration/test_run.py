@@ -179,6 +179,8 @@ def test_a_first_look_leaves_out_empty_windows_and_says_so(tmp_path):
     assert facts["windows"] <= 4
     assert full_facts["windows_left_out"] == 0
     assert {row["status"] for row in ledger(spec.out_path)} == {"ok", "empty"}
+    left_out = [row["num_windows_left_out"] for row in ledger(spec.out_path)]
+    assert sum(left_out) == facts["windows_left_out"]
     # Stored tiles remember it.
     store = TileStore(spec.store_path)
     events = [event for event in journal_events(run_here(config)) if event["event"] == "tile"]

@@ -52,5 +52,7 @@ def test_parts(name: str, index: int) -> None:
     num=st.integers(0, 2**40),
 )
 def test_records(key: tuple[int, int, int], status: str, reason: str, num: int) -> None:
-    record = TileRecord(key=key, status=status, reason=reason, num_instances=num)
+    record = TileRecord(
+        key=key, status=status, reason=reason, num_instances=num, num_left_out=num % 2**32
+    )
     assert unpack_record(pack_record(record)) == record
