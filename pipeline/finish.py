@@ -26,11 +26,14 @@ from geo.trace import trace_outlines
 from pipeline.counters import count, note_element
 from pipeline.image_shelf import ImageShelf
 from pipeline.merge import TILES_PER_BLOCK, MergedRef, load_merged, with_job_images
+from pipeline.ordered_threads import OrderedThreads, worker_threads
 from pipeline.packing import pack_entry, pack_part, unpack_entry
 from pipeline.spec import JobSpec, TileKey
 from pipeline.tile_store import TileStore, write_table
 
 STAGE = "FinishFootprints"
+MAX_THREADS = 4
+"""Tiles at once, at most: each holds its instances and its table in memory."""
 
 StoredTile = tuple[str, tuple[int, ...]]
 """A stored tile's hash, and the positions of its images in the job."""
@@ -54,8 +57,25 @@ class FinishFootprints(beam.PTransform):
         return grouped | "FinishTile" >> beam.ParDo(_FinishDoFn(self._spec))
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _FinishedTile:
+    """A tile whose table is in the store; without footprints there is none.
+
+    Attributes:
+        key: of the tile.
+        num_footprints: in its table.
+        dropped: what was left out, by reason.
+        seconds: that it took.
+    """
+
+    key: TileKey
+    num_footprints: int
+    dropped: dict[str, int]
+    seconds: float
+
+
 class _FinishDoFn(beam.DoFn):
-    """Finishes the instances of one tile."""
+    """Finishes the instances of a block's tiles, several at once."""
 
     def __init__(self, spec: JobSpec) -> None:
         self._spec = spec
@@ -64,38 +84,51 @@ class _FinishDoFn(beam.DoFn):
         self._store = TileStore(self._spec.store_path)
         self._shelf = ImageShelf(self._spec, self._store)
         self._journal = self._store.journal(self._spec.run_token)
+        self._threads = OrderedThreads(min(worker_threads(), MAX_THREADS), "finish")
 
     def process(self, element: Any) -> Iterable[TileKey]:
-        begin = time.perf_counter()
         (zone, _, _), grouped = element
         stored: dict[TileKey, list[StoredTile]] = {}
         for row, col, tile_hash, images in map(unpack_entry, grouped["tiles"]):
             stored.setdefault((zone, row, col), []).append((tile_hash, images))
         joined = load_merged(self._spec, self._store, zone, grouped["merged"])
-        for key in sorted({*stored, *joined}):
-            instances = collect_instances(self._store, stored.get(key, []), joined.get(key))
-            yield from self._finish(key, instances, begin)
-            begin = time.perf_counter()
+
+        def finish(key: TileKey) -> _FinishedTile:
+            return self._finish(key, stored.get(key, []), joined.get(key))
+
+        # Beam's counters and the journal belong to this thread.
+        for tile in self._threads.map(finish, sorted({*stored, *joined})):
+            self._note(tile)
+            if tile.num_footprints:
+                yield tile.key
 
     def finish_bundle(self) -> None:
         self._journal.flush()
 
-    def _finish(self, key: TileKey, instances: Instances, begin: float) -> Iterable[TileKey]:
+    def teardown(self) -> None:
+        if hasattr(self, "_threads"):
+            self._threads.close()
+
+    def _finish(
+        self, key: TileKey, stored: Iterable[StoredTile], joined: Instances | None
+    ) -> _FinishedTile:
+        begin = time.perf_counter()
+        instances = collect_instances(self._store, stored, joined)
         table, dropped = finish_instances(self._spec, self._shelf, key[0], instances)
-        for reason, number in dropped.items():
-            count(STAGE, reason.replace("_", "-"), number)
-        count(STAGE, "footprints", len(table))
-        note_element(
-            self._journal,
-            STAGE,
-            begin,
-            footprints=len(table),
-            dropped=dropped,
-        )
         if len(table):
             path = self._store.work_path(self._spec.run_token, "finished", work_name(key))
             write_table(path, table, {"bounds": table_bounds(table)}, is_rewritten=True)
-            yield key
+        seconds = time.perf_counter() - begin
+        return _FinishedTile(key=key, num_footprints=len(table), dropped=dropped, seconds=seconds)
+
+    def _note(self, tile: _FinishedTile) -> None:
+        for reason, number in tile.dropped.items():
+            count(STAGE, reason.replace("_", "-"), number)
+        count(STAGE, "footprints", tile.num_footprints)
+        begin = time.perf_counter() - tile.seconds
+        note_element(
+            self._journal, STAGE, begin, footprints=tile.num_footprints, dropped=tile.dropped
+        )
 
 
 def by_block(key: TileKey, name: str, images: Sequence[int] = ()) -> tuple[TileKey, bytes]:

@@ -193,6 +193,20 @@ def test_a_first_look_leaves_out_empty_windows_and_says_so(tmp_path):
     assert sum(tile.num_left_out for tile in stored) == facts["windows_left_out"] > 10
 
 
+def test_threads_change_nothing(tmp_path, monkeypatch):
+    image = write_town(tmp_path / "town.tif", draw_town(1500, 1300, seed=4))
+    hashes, finished = [], []
+    for threads in ("1", "3"):
+        monkeypatch.setenv("EVERYROOF_THREADS", threads)
+        spec = run_here(make_config(tmp_path, [image], output=str(tmp_path / threads)))
+        hashes.append(shard_hashes(spec.out_path))
+        events = [e for e in journal_events(spec) if e.get("name") == "FinishFootprints"]
+        finished.append([(event["footprints"], event["dropped"]) for event in events])
+    assert hashes[0] == hashes[1]
+    assert finished[0] == finished[1]
+    assert sum(number for number, _ in finished[0]) > 100
+
+
 def test_area_of_interest_keeps_centroids_inside(tmp_path):
     town = draw_town(1000, 1000, seed=8)
     image = write_town(tmp_path / "town.tif", town)
