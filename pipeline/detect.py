@@ -26,6 +26,7 @@ from geo.object_path import ObjectPath
 from geo.remote_names import redact
 from model.devices import stable_num_threads
 from model.segment import Segmenter
+from pipeline.compile_notice import tell_of_compiling
 from pipeline.counters import count, record_ms
 from pipeline.cover import Cover
 from pipeline.failures import TileRecord
@@ -82,6 +83,7 @@ class Stopwatch:
     """Seconds that the steps of one tile took, and what reading it asked of disks and servers.
 
     Attributes:
+        begun_at: when reading began, seconds since the epoch.
         read_s: seconds, likewise the others.
         segment_s: seconds of the network, without those it still had to do with the tile before.
         wait_read_s: seconds that the network had nothing to do but wait for this tile's pixels.
@@ -93,6 +95,7 @@ class Stopwatch:
         network_bytes: bytes of images that came from servers.
     """
 
+    begun_at: float = 0.0
     read_s: float = 0.0
     segment_s: float = 0.0
     trace_s: float = 0.0
@@ -171,6 +174,7 @@ class TileDetector:
         self.shelf = ImageShelf(spec, self.store)
         self.segmenter = segmenter
         self._journal = self.store.journal(spec.run_token)
+        tell_of_compiling(self._journal)
         self._reader = ThreadPoolExecutor(1, "read", initializer=stand_back)
         self._tracer = ThreadPoolExecutor(1, "trace", initializer=stand_back)
         self._reading: tuple[Tile, Future[_Prepared], Stopwatch] | None = None
@@ -218,7 +222,7 @@ class TileDetector:
 
     def _prepare(self, tile: Tile, watch: Stopwatch, is_isolated: bool) -> "_Prepared":
         """Open a tile's images, and read it unless it is stored or has to be worked on alone."""
-        begin = time.perf_counter()
+        watch.begun_at, begin = time.time(), time.perf_counter()
         with working_on(tile.name):
             prepared = self._open_and_read(tile, is_isolated)
         watch.read_s = time.perf_counter() - begin
@@ -504,7 +508,7 @@ class _DetectDoFn(beam.DoFn):
             for name, amount in dataclasses.asdict(detection.watch).items():
                 if name.endswith("_s"):
                     record_ms(STAGE, name.removesuffix("_s"), amount)
-                else:
+                elif name != "begun_at":
                     count(STAGE, name.replace("_", "-"), amount)
         yield beam.pvalue.TaggedOutput("records", record)
         if ref is not None and ref.num_pieces + ref.num_whole:

@@ -23,6 +23,7 @@ from geo.instances import Instances, concat_instances
 from geo.lonlat import to_lonlat
 from geo.rim import contrast
 from geo.trace import trace_outlines
+from pipeline.compile_notice import tell_of_compiling
 from pipeline.counters import count, note_element
 from pipeline.image_shelf import ImageShelf
 from pipeline.merge import TILES_PER_BLOCK, MergedRef, load_merged, with_job_images
@@ -84,6 +85,7 @@ class _FinishDoFn(beam.DoFn):
         self._store = TileStore(self._spec.store_path)
         self._shelf = ImageShelf(self._spec, self._store)
         self._journal = self._store.journal(self._spec.run_token)
+        tell_of_compiling(self._journal)
         self._threads = OrderedThreads(min(worker_threads(), MAX_THREADS), "finish")
 
     def process(self, element: Any) -> Iterable[TileKey]:

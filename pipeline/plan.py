@@ -9,6 +9,7 @@ import numpy as np
 
 from geo.errors import EveryroofError
 from geo.network_use import take_network_use
+from pipeline.compile_notice import tell_of_compiling
 from pipeline.counters import count, note_element
 from pipeline.cover import TILES_PER_CELL, Cover
 from pipeline.image_shelf import ImageShelf
@@ -116,6 +117,7 @@ class _ProfileDoFn(beam.DoFn):
         store = TileStore(self._spec.store_path)
         self._shelf = ImageShelf(self._spec, store)
         self._journal = store.journal(self._spec.run_token)
+        tell_of_compiling(self._journal)
 
     def process(self, position: int) -> Iterable[int]:
         begin = time.perf_counter()

@@ -29,7 +29,7 @@ class RunState:
         num_finished: footprints finished.
         num_worked: tiles ended that were not stored already, over all tries.
         stage: the latest stage that wrote to the journal.
-        first_tile_time: when the first tile was segmented, seconds since the epoch.
+        first_tile_time: when the first tile was begun, seconds since the epoch.
     """
 
     num_planned: int = 0
@@ -52,6 +52,8 @@ class RunState:
             self.stage = "planning"
         elif kind == "model":
             self.stage = "detecting"
+        elif kind == "compiling":
+            self.stage = "compiling kernels, once on this machine"
         elif kind == "tile":
             self._update_tile(event)
         elif kind == "stage":
@@ -73,7 +75,8 @@ class RunState:
         self.num_stored += bool(event.get("stored"))
         self.num_worked += not event.get("stored")
         if self.first_tile_time is None and not event.get("stored"):
-            self.first_tile_time = event["time"] - event.get("segment_s", 0.0)
+            begun = event["time"] - event.get("segment_s", 0.0)
+            self.first_tile_time = event.get("begun_at") or begun
 
     def tiles_per_s(self, now: float) -> float:
         """Tiles per second since the first one that was not stored already."""

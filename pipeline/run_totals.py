@@ -85,7 +85,9 @@ class RunTotals:
         self.source_bytes += event.get("source_bytes", 0)
         for step in _STEPS:
             self.stage_s[f"Detect.{step}"] += event[f"{step}_s"]
-        begun = event["time"] - event["read_s"] - event["segment_s"] - event["trace_s"]
+        # Between its steps a tile waits for others.
+        spent_s = event["read_s"] + event["segment_s"] + event["trace_s"]
+        begun = event.get("begun_at") or event["time"] - spent_s
         if self.first_tile_time is None or begun < self.first_tile_time:
             self.first_tile_time = begun
 
