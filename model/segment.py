@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,8 +44,10 @@ from model.windows import FIRST_LOOK_FACTOR, check_first_look, check_window, pla
 UInt8Array = npt.NDArray[np.uint8]
 BoolArray = npt.NDArray[np.bool_]
 _ALL = (slice(None), slice(None))
-_Done = Sequence[tuple[Sequence[PixelWindow], tuple[Tensor, PixelWindow] | None]]
-"""Batches of cores, and of each its levels and of what part of its windows they are."""
+_Levels = tuple[Tensor, PixelWindow]
+"""Levels of a batch, and of what part of its windows they are."""
+_Done = list[tuple[Sequence[PixelWindow], _Levels | None]]
+"""Batches of cores, and their levels; None for what a first look left out."""
 
 
 class Segmenter:
@@ -212,15 +214,20 @@ class Segmenter:
             ValueError: if the arrays do not fit the bundle or each other.
         """
         cores = self._plan(pixels, valid, active)
+
+        def take_turn() -> _Done:
+            return self._take_turn(cores, pixels, valid)
+
+        run: Callable[[int, Sequence[Window]], _Levels | None] = self._run_batch
+        if self._look is not None and self.stats.batch_size == 1:
+            run = self._look_and_run
         work: UnderWay | None = None
         if not cores:
             work = NothingToDo()
-        elif self._look is None:
-            work = self._batches.begin(self._run_batch, cores, pixels, valid, is_last=is_last)
-        elif self.stats.batch_size == 1:
-            work = self._batches.begin(self._look_and_run, cores, pixels, valid, is_last=is_last)
+        elif self._look is None or self.stats.batch_size == 1:
+            work = self._batches.begin(run, cores, pixels, valid, is_last=is_last, again=take_turn)
         if work is None:
-            work = self._thread.begin(lambda: self._take_turn(cores, pixels, valid))
+            work = self._thread.begin(take_turn)
         return CoresUnderWay(work, lambda done: self._finish(done, cores, valid), len(cores))
 
     def look(self, pixels: UInt8Array, valid: BoolArray) -> dict[PixelWindow, int]:
@@ -465,7 +472,7 @@ class Segmenter:
         whole[seen.within(inner)] = levels
         return whole
 
-    def _run_batch(self, stream: int, windows: Sequence[Window]) -> tuple[Tensor, PixelWindow]:
+    def _run_batch(self, stream: int, windows: Sequence[Window]) -> _Levels:
         """A batch's probabilities, uint8, shape (N, h, w), and of what part of its windows."""
         with torch.inference_mode(), self._exact_convolutions():
             staged = self._stages[stream].stage(windows, self.stats.batch_size)
@@ -485,9 +492,7 @@ class Segmenter:
             for core, level in zip(batch, levels.tolist(), strict=True)
         }
 
-    def _look_and_run(
-        self, stream: int, windows: Sequence[Window]
-    ) -> tuple[Tensor, PixelWindow] | None:
+    def _look_and_run(self, stream: int, windows: Sequence[Window]) -> _Levels | None:
         """One window's probabilities; None where a first look finds it empty."""
         assert self._look is not None
         if int(self._look_at_batch(stream, windows)[0]) < self._look.least:

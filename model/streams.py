@@ -121,6 +121,7 @@ class Streams:
 
     def __init__(self, number: int, num_threads: int) -> None:
         self._number, self._num_threads = number, num_threads
+        self._lock = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
         self._begun: list[StreamedItems[Any, Any]] = []
 
@@ -138,11 +139,12 @@ class Streams:
             work: called with the stream, from 0 on, and an item; streams do not share a number.
             items: what to work on.
         """
-        if self._pool is None:
-            self._pool = self._start()
         streamed = StreamedItems(work, items)
-        streamed.share_out(self._pool, self._number)
-        self._begun = [*(each for each in self._begun if not each.is_over), streamed]
+        with self._lock:
+            if self._pool is None:
+                self._pool = self._start()
+            streamed.share_out(self._pool, self._number)
+            self._begun = [*(each for each in self._begun if not each.is_over), streamed]
         return streamed
 
     def map(self, work: Callable[[int, Item], Result], items: Sequence[Item]) -> list[Result]:

@@ -21,6 +21,8 @@ UInt8Array = npt.NDArray[np.uint8]
 BoolArray = npt.NDArray[np.bool_]
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
+_Results = list[tuple[Sequence[PixelWindow], _Result]]
+"""Batches of cores, and what became of each."""
 
 
 class TileWindows(Generic[_Result]):
@@ -30,9 +32,9 @@ class TileWindows(Generic[_Result]):
         self,
         batches: Sequence[Sequence[PixelWindow]],
         streamed: StreamedItems[Sequence[Window], _Result],
-        again: Callable[[str], list[tuple[Sequence[PixelWindow], _Result]]],
+        with_less: Callable[[str], _Results[_Result]],
     ) -> None:
-        self._batches, self._streamed, self._again = batches, streamed, again
+        self._batches, self._streamed, self._with_less = batches, streamed, with_less
 
     @property
     def begun_s(self) -> float | None:
@@ -53,7 +55,7 @@ class TileWindows(Generic[_Result]):
         """Begin no more windows, and wait for those that have begun."""
         self._streamed.stop()
 
-    def results(self) -> list[tuple[Sequence[PixelWindow], _Result]]:
+    def results(self) -> _Results[_Result]:
         """Batches of the tile's cores, and what work made of each; to be called once.
 
         Raises:
@@ -62,7 +64,7 @@ class TileWindows(Generic[_Result]):
         results = _unless_out_of_memory(self._streamed.results)
         if isinstance(results, str):
             # Outside the except block, since a live traceback keeps the tensors alive.
-            return self._again(results)
+            return self._with_less(results)
         return list(zip(self._batches, results, strict=True))
 
 
@@ -94,6 +96,7 @@ class WindowBatches:
         valid: BoolArray,
         *,
         is_last: bool,
+        again: Callable[[], _Results[_Result]],
     ) -> TileWindows[_Result] | None:
         """Begin to work on the windows of cores, behind those of the tile before.
 
@@ -103,6 +106,7 @@ class WindowBatches:
             pixels: likewise; not to be changed before the end.
             valid: likewise.
             is_last: no tile follows, as far as one knows.
+            again: does the same by `run`, at its turn; called when memory ran out.
 
         Returns:
             None where there is a better way: `run`, for want of streams, or since a single tile's
@@ -115,14 +119,14 @@ class WindowBatches:
         batches = _in_batches(ordered, num_whole, size)
         windows = [[self._window(core, pixels, valid) for core in batch] for batch in batches]
 
-        def again(reason: str) -> list[tuple[Sequence[PixelWindow], _Result]]:
+        def with_less(reason: str) -> _Results[_Result]:
             # What runs beside it would take the memory that this is to have.
             self._streams.settle()
             if self._stats.num_streams > 1:
                 self._do_with_less(reason)
-            return self.run(work, cores, pixels, valid)
+            return again()
 
-        return TileWindows(batches, self._streams.begin(work, windows), again)
+        return TileWindows(batches, self._streams.begin(work, windows), with_less)
 
     def run(
         self,
@@ -130,7 +134,7 @@ class WindowBatches:
         cores: list[PixelWindow],
         pixels: UInt8Array,
         valid: BoolArray,
-    ) -> list[tuple[Sequence[PixelWindow], _Result]]:
+    ) -> _Results[_Result]:
         """Work on the windows of cores; again from the first one, with less memory, if need be.
 
         Args:
