@@ -6,13 +6,12 @@ is asked about those is answered in integers, exactly and without geometry objec
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from geo.errors import GeometryError
-from geo.kernels import inner_njit
+from geo.kernels import borrowing_njit, inner_njit
 from geo.lonlat import COORDINATE_STEP_DEG
 from geo.ring_validity import ValidityRoom, is_strictly_valid, make_validity_room, twice_area_of
 from geo.wkb import polygons_from_wkb
@@ -68,27 +67,39 @@ def rings_from_wkb(column: pa.Array | pa.ChunkedArray) -> LatticeRings:
     is_single = np.diff(polygons.polygon_offsets) == 1
     offsets = polygons.ring_offsets[polygons.polygon_offsets]
     points = np.empty((len(polygons.coords), 2), np.int64)
-    is_plain, twice_area = _read_rings(polygons.coords, offsets, is_single, points)
+    is_plain, twice_area = np.zeros(len(column), np.bool_), np.zeros(len(column), np.int64)
+    most = int(np.diff(offsets).max(initial=0))
+    _read_rings(
+        np.ascontiguousarray(polygons.coords),
+        offsets,
+        is_single,
+        points,
+        is_plain,
+        twice_area,
+        np.empty((most, 2), np.int64),
+        np.empty(1, np.int64),
+        make_validity_room(most),
+    )
     return LatticeRings(points=points, offsets=offsets, is_plain=is_plain, twice_area=twice_area)
 
 
-@numba.njit(cache=True, nogil=True)
+@borrowing_njit()
 def _read_rings(
-    coords: Float64Array, offsets: Int64Array, is_single: BoolArray, points: Int64Array
-) -> tuple[BoolArray, Int64Array]:
-    """Fill the points; which outlines are plain, and twice their areas."""
-    num = len(offsets) - 1
-    is_plain, twice_area = np.zeros(num, np.bool_), np.zeros(num, np.int64)
-    most = 0
-    for i in range(num):
-        most = max(most, offsets[i + 1] - offsets[i])
-    local, ends = np.empty((most, 2), np.int64), np.empty(1, np.int64)
-    room = make_validity_room(most)
-    for i in range(num):
+    coords: Float64Array,
+    offsets: Int64Array,
+    is_single: BoolArray,
+    points: Int64Array,
+    is_plain: BoolArray,
+    twice_area: Int64Array,
+    local: Int64Array,
+    ends: Int64Array,
+    room: ValidityRoom,
+) -> None:
+    """Fill the points, which outlines are plain, and twice their areas; the rest is scratch."""
+    for i in range(len(offsets) - 1):
         begin, end = offsets[i], offsets[i + 1]
         if is_single[i] and _is_plain(coords[begin:end], points[begin:end], local, ends, room):
             is_plain[i], twice_area[i] = True, twice_area_of(local, np.int64(0), end - begin)
-    return is_plain, twice_area
 
 
 @inner_njit()
