@@ -168,7 +168,7 @@ def _simplify_by_geos(
     order, forms = np.arange(len(finished)), forms.copy()
     order[left[good]] = len(finished) + good
     forms[left[good]] = GEOS
-    return _concat(finished, replaced).take(order), forms
+    return finished.followed_by(replaced).take(order), forms
 
 
 def _translate(polygons: PolygonArray, shift: Int64Array) -> PolygonArray:
@@ -178,17 +178,4 @@ def _translate(polygons: PolygonArray, shift: Int64Array) -> PolygonArray:
         coords=polygons.coords + np.repeat(shift, num_points, axis=0),
         ring_offsets=polygons.ring_offsets,
         polygon_offsets=polygons.polygon_offsets,
-    )
-
-
-def _concat(first: PolygonArray, second: PolygonArray) -> PolygonArray:
-    """All polygons of both."""
-    return PolygonArray(
-        coords=np.concatenate([first.coords, second.coords]),
-        ring_offsets=np.concatenate(
-            [first.ring_offsets, second.ring_offsets[1:] + first.ring_offsets[-1]]
-        ),
-        polygon_offsets=np.concatenate(
-            [first.polygon_offsets, second.polygon_offsets[1:] + first.polygon_offsets[-1]]
-        ),
     )

@@ -19,6 +19,11 @@ inlined_njit = functools.partial(borrowing_njit, forceinline=True)
 """As `borrowing_njit`, for kernels that are put into their caller. Otherwise every call copies the
 tuples of arrays that it hands on, seven words an array, in and out of memory."""
 
+inner_njit = functools.partial(borrowing_njit, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+"""As `borrowing_njit`, for kernels that only kernels call: compiled without a way in from Python,
+which takes longer than a short kernel with many arrays itself. Beware of constants as arguments:
+numba compiles anew for every literal, but not for `np.int64(0)`."""
+
 unsigned = np.uint64
 """For indices in innermost loops, `array[unsigned(k)]`: numba takes negative ones as from the end,
 and looks at the sign at every access. Beware of arithmetic with it: with int64 it gives float64."""

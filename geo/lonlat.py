@@ -128,7 +128,7 @@ def _settle_doubtful(
             source[i] = len(snapped) + len(repaired)
             repaired.append(shape)
     mended = PolygonArray.from_shapely(np.array(repaired, dtype=object))
-    return _concat(snapped, mended).take(source[is_usable]), is_usable
+    return snapped.followed_by(mended).take(source[is_usable]), is_usable
 
 
 def _as_valid_shape(snapped: PolygonArray, i: int) -> shapely.Polygon | None:
@@ -167,16 +167,6 @@ def _largest_part(shape: shapely.Geometry) -> shapely.Polygon | None:
     """The largest polygon of a geometry (the first of equals), or None."""
     parts = [p for p in shapely.get_parts(shape) if p.geom_type == "Polygon" and not p.is_empty]
     return max(parts, key=lambda part: part.area, default=None)
-
-
-def _concat(first: PolygonArray, second: PolygonArray) -> PolygonArray:
-    rings = second.ring_offsets[1:] + first.ring_offsets[-1]
-    polygons = second.polygon_offsets[1:] + first.polygon_offsets[-1]
-    return PolygonArray(
-        coords=np.concatenate([first.coords, second.coords]),
-        ring_offsets=np.concatenate([first.ring_offsets, rings]),
-        polygon_offsets=np.concatenate([first.polygon_offsets, polygons]),
-    )
 
 
 @numba.njit(cache=True, nogil=True)

@@ -19,6 +19,9 @@ An overlap counts when a disc of 1 cm diameter fits into it; anything narrower i
 happens on the coordinate step (snap rounding), so that results are valid and stay on the step.
 
 A footprint within a courtyard overlaps nothing and stays as it is.
+
+Plain outlines, nearly all, are judged and cut by compiled kernels (`geo.overlap_room`,
+`geo.cut_kernel`), which give what GEOS gives, to the bit; what they refuse goes to GEOS.
 """
 
 import logging
@@ -29,7 +32,9 @@ import numpy as np
 import pyarrow as pa
 import shapely
 
+from geo.cut_kernel import cut_rings
 from geo.footprints import COORDINATE_STEP_DEG, with_geometry
+from geo.instances import ragged_take
 from geo.overlap_pairs import (
     BoolArray,
     Float64Array,
@@ -38,9 +43,11 @@ from geo.overlap_pairs import (
     PolygonObjects,
     RowPairs,
     find_candidates,
+    find_overlaps,
     gather_rows,
-    measure_overlaps,
+    shared_areas_deg2,
     turned_outlines,
+    turns_in_steps,
 )
 from geo.polygons import PolygonArray
 
@@ -92,7 +99,9 @@ class OverlapResult:
     num_dropped_parts: int
 
 
-def resolve_overlaps(table: pa.Table, context: pa.Table, config: OverlapConfig) -> OverlapResult:
+def resolve_overlaps(
+    table: pa.Table, context: pa.Table, config: OverlapConfig, *, by_geos: bool = False
+) -> OverlapResult:
     """Resolve overlaps of the rows that a task owns.
 
     Args:
@@ -102,6 +111,8 @@ def resolve_overlaps(table: pa.Table, context: pa.Table, config: OverlapConfig) 
             other zone that meet those, and so on: a chain of twins decides together. More does
             not hurt. Rows of the table must not stand in it again.
         config: the limits.
+        by_geos: leave nothing to the compiled kernels. Slower, and the result is the same: what
+            tests compare with.
 
     Returns:
         What remains of the owned rows, and counts. Neither input is changed.
@@ -116,24 +127,21 @@ def resolve_overlaps(table: pa.Table, context: pa.Table, config: OverlapConfig) 
     candidates = find_candidates(table, context)
     if len(candidates) == 0:
         return unchanged
-    rows, candidates = gather_rows(table, context, candidates)
-    overlaps, shared_deg2 = measure_overlaps(rows, candidates)
+    rows, candidates = gather_rows(table, context, candidates, by_geos=by_geos)
+    overlaps = find_overlaps(rows, candidates)
     if len(overlaps) == 0:
         return unchanged
-    twins = overlaps.take(_are_twins(rows, overlaps, shared_deg2, config.twin_overlap))
-    is_dropped = _find_twins_to_drop(rows, twins)
+    is_dropped = _find_twins_to_drop(rows, _find_twins(rows, overlaps, config.twin_overlap))
     is_kept = ~(is_dropped[overlaps.first] | is_dropped[overlaps.second])
-    losers, trimmed, num_parts = _trim_losers(rows, overlaps.take(is_kept))
-    return _assemble(table, rows, is_dropped, losers, trimmed, num_parts, config)
+    losers, remains = _trim_losers(rows, overlaps.take(is_kept))
+    return _assemble(table, rows, is_dropped, losers, remains, config)
 
 
-def _are_twins(
-    rows: OverlapRows, overlaps: RowPairs, shared_deg2: Float64Array, twin_overlap: float
-) -> BoolArray:
-    first, second = overlaps.first, overlaps.second
-    smaller_deg2 = np.minimum(rows.area_deg2[first], rows.area_deg2[second])
-    is_same_zone = rows.zone[first] == rows.zone[second]
-    return ~is_same_zone & (shared_deg2 > twin_overlap * smaller_deg2)
+def _find_twins(rows: OverlapRows, overlaps: RowPairs, twin_overlap: float) -> RowPairs:
+    """The overlaps that are so large that both rows are the same building."""
+    pairs = overlaps.take(rows.zone[overlaps.first] != rows.zone[overlaps.second])
+    smaller_deg2 = np.minimum(rows.area_deg2[pairs.first], rows.area_deg2[pairs.second])
+    return pairs.take(shared_areas_deg2(rows, pairs) > twin_overlap * smaller_deg2)
 
 
 def _find_twins_to_drop(rows: OverlapRows, twins: RowPairs) -> BoolArray:
@@ -156,28 +164,99 @@ def _ranks(order: Int64Array) -> Int64Array:
     return rank
 
 
-def _trim_losers(
-    rows: OverlapRows, overlaps: RowPairs
-) -> tuple[Int64Array, PolygonObjects, Int64Array]:
-    """Take from the owned rows what better rows cover.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Remains:
+    """What is left of rows that lost something; struct of arrays.
 
-    Returns:
-        The rows that lose something, ascending; their largest remaining parts (empty polygons where
-        nothing remains); their numbers of remaining parts.
+    Attributes:
+        outlines: their largest parts, in canonical form; no rings where nothing remains.
+        area_deg2: areas of these, float64.
+        num_parts: number of all parts, int64.
     """
+
+    outlines: PolygonArray
+    area_deg2: Float64Array
+    num_parts: Int64Array
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Cuts:
+    """Which rows lose to which others.
+
+    Attributes:
+        losers: rows that lose something, ascending, int64, shape (n,).
+        winners: rows that take it, one loser's after the other's.
+        turn_deg: what brings each winner's longitudes beside the loser's.
+        offsets: loser i loses to winners[offsets[i]:offsets[i + 1]]; int64, shape (n + 1,).
+    """
+
+    losers: Int64Array
+    winners: Int64Array
+    turn_deg: Float64Array
+    offsets: Int64Array
+
+
+def _trim_losers(rows: OverlapRows, overlaps: RowPairs) -> tuple[Int64Array, _Remains]:
+    """Take from the owned rows what better rows cover: who loses, ascending, and what remains."""
     by_id = np.arange(len(rows.position))
     ranked = overlaps.ordered(_ranks(np.lexsort((by_id, -rows.confidence))))
     ranked = ranked.take(rows.is_owned[ranked.second])
     ranked = ranked.take(np.lexsort((ranked.first, ranked.second)))
-    losers, start, num_winners = np.unique(ranked.second, return_index=True, return_counts=True)
-    # The turn brings the second (the loser) beside the first (the winner); here it goes back.
-    winners = turned_outlines(rows.outline[ranked.first], -ranked.turn_deg)
-    covers = winners[start]
-    for index in np.flatnonzero(num_winners > 1):
-        group = winners[start[index] : start[index] + num_winners[index]]
-        covers[index] = shapely.union_all(group, grid_size=COORDINATE_STEP_DEG)
-    left = shapely.difference(rows.outline[losers], covers, grid_size=COORDINATE_STEP_DEG)
-    return losers, *_largest_parts(left)
+    losers, start = np.unique(ranked.second, return_index=True)
+    cuts = _Cuts(
+        losers=losers,
+        winners=ranked.first,
+        # The turn brings the second (the loser) beside the first (the winner); here it goes back.
+        turn_deg=-ranked.turn_deg,
+        offsets=np.append(start, len(ranked)),
+    )
+    remains = _cut_plain(rows, cuts)
+    refused = np.flatnonzero(remains.num_parts < 0)
+    return losers, _replaced(remains, refused, _cut_by_geos(rows, cuts, refused))
+
+
+def _cut_plain(rows: OverlapRows, cuts: _Cuts) -> _Remains:
+    """What the compiled kernel cuts; the number of parts is negative where it refuses to."""
+    turns = turns_in_steps(cuts.turn_deg)
+    found = cut_rings(rows.rings, cuts.losers, cuts.winners, turns, cuts.offsets)
+    has_ring = found.num_parts > 0
+    return _Remains(
+        outlines=PolygonArray(
+            coords=np.asarray(found.points * COORDINATE_STEP_DEG, np.float64),
+            ring_offsets=np.append(found.offsets[:-1][has_ring], found.offsets[-1]),
+            polygon_offsets=np.append(0, np.cumsum(has_ring)),
+        ),
+        area_deg2=np.asarray(found.twice_area * (COORDINATE_STEP_DEG**2 / 2), np.float64),
+        num_parts=found.num_parts,
+    )
+
+
+def _cut_by_geos(rows: OverlapRows, cuts: _Cuts, index: Int64Array) -> _Remains:
+    """What GEOS cuts, of the chosen losers."""
+    picked, offsets = ragged_take(cuts.offsets, index)
+    winners = turned_outlines(rows.outlines(cuts.winners[picked]), cuts.turn_deg[picked])
+    covers = winners[offsets[:-1]]
+    for k in np.flatnonzero(np.diff(offsets) > 1):
+        group = winners[offsets[k] : offsets[k + 1]]
+        covers[k] = shapely.union_all(group, grid_size=COORDINATE_STEP_DEG)
+    losers = rows.outlines(cuts.losers[index])
+    left = shapely.difference(losers, covers, grid_size=COORDINATE_STEP_DEG)
+    largest, num_parts = _largest_parts(left)
+    return _Remains(
+        outlines=PolygonArray.from_shapely(largest),
+        area_deg2=shapely.area(largest),
+        num_parts=num_parts,
+    )
+
+
+def _replaced(remains: _Remains, index: Int64Array, others: _Remains) -> _Remains:
+    """The same with others in some places."""
+    area_deg2, num_parts = remains.area_deg2.copy(), remains.num_parts.copy()
+    area_deg2[index], num_parts[index] = others.area_deg2, others.num_parts
+    source = np.arange(len(num_parts))
+    source[index] = len(num_parts) + np.arange(len(index))
+    outlines = remains.outlines.followed_by(others.outlines).take(source)
+    return _Remains(outlines=outlines, area_deg2=area_deg2, num_parts=num_parts)
 
 
 def _largest_parts(shapes: PolygonObjects) -> tuple[PolygonObjects, Int64Array]:
@@ -199,14 +278,13 @@ def _assemble(
     rows: OverlapRows,
     is_dropped: BoolArray,
     losers: Int64Array,
-    trimmed: PolygonObjects,
-    num_parts: Int64Array,
+    remains: _Remains,
     config: OverlapConfig,
 ) -> OverlapResult:
     """The table without the dropped rows and with the trimmed ones in their places."""
-    share = shapely.area(trimmed) / rows.area_deg2[losers]
+    share = remains.area_deg2 / rows.area_deg2[losers]
     replaced = np.flatnonzero((share >= config.min_kept_share) & (share > 0))
-    outlines = PolygonArray.from_shapely(trimmed[replaced])
+    outlines = remains.outlines.take(replaced)
     new_rows = with_geometry(table.take(rows.position[losers[replaced]]), outlines)
     is_building = new_rows["area_in_meters"].to_numpy() >= config.min_area_m2
     new_rows, replaced = new_rows.filter(pa.array(is_building)), replaced[is_building]
@@ -221,5 +299,5 @@ def _assemble(
         num_trimmed=len(replaced),
         num_dropped_twins=len(twins),
         num_dropped_small=len(losers) - len(replaced),
-        num_dropped_parts=int((num_parts[replaced] - 1).sum()),
+        num_dropped_parts=int((remains.num_parts[replaced] - 1).sum()),
     )

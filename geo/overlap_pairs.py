@@ -14,6 +14,9 @@ import shapely
 
 from geo.errors import DatasetError, GeometryError
 from geo.grid import METRES_PER_DEGREE, NUM_ZONES, ZONE_WIDTH_DEG
+from geo.lattice_rings import STEPS_PER_DEGREE, LatticeRings, no_rings, rings_from_wkb
+from geo.lonlat import COORDINATE_STEP_DEG
+from geo.overlap_room import OVERLAPS, UNCLEAR, judge_pairs
 
 BoolArray = npt.NDArray[np.bool_]
 Int64Array = npt.NDArray[np.int64]
@@ -38,7 +41,8 @@ class OverlapRows:
         zone: UTM zone of the id, int64.
         is_in_own_zone: whether the centroid lies in the six degrees of that zone.
         confidence: float64.
-        outline: shapely polygons in degrees.
+        geometry: the outlines in degrees, WKB.
+        rings: the outlines on the lattice, where they are plain.
         area_deg2: their areas in square degrees; compared between neighbours only.
     """
 
@@ -46,8 +50,13 @@ class OverlapRows:
     zone: Int64Array
     is_in_own_zone: BoolArray
     confidence: Float64Array
-    outline: PolygonObjects
+    geometry: pa.ChunkedArray
+    rings: LatticeRings
     area_deg2: Float64Array
+
+    def outlines(self, index: Int64Array) -> PolygonObjects:
+        """Shapely polygons of the chosen rows."""
+        return _shapes(self.geometry.take(pa.array(index)))
 
     @property
     def is_owned(self) -> BoolArray:
@@ -124,9 +133,15 @@ def _bounds(table: pa.Table) -> Float64Array:
 
 
 def gather_rows(
-    table: pa.Table, context: pa.Table, candidates: RowPairs
+    table: pa.Table, context: pa.Table, candidates: RowPairs, *, by_geos: bool = False
 ) -> tuple[OverlapRows, RowPairs]:
     """Parse the rows of the pairs; they are numbered anew, by id, so that nothing depends on order.
+
+    Args:
+        table: the owned rows.
+        context: rows of other tasks.
+        candidates: from `find_candidates`.
+        by_geos: take no outline as plain.
 
     Raises:
         DatasetError: if an id occurs twice.
@@ -140,15 +155,17 @@ def gather_rows(
     number = np.empty(table.num_rows + context.num_rows, np.int64)
     number[used] = np.arange(len(used))
     zone = _zones(taken)
-    outline = shapely.from_wkb(taken["geometry"].to_numpy(zero_copy_only=False))
+    geometry = taken["geometry"]
+    rings = no_rings(len(used)) if by_geos else rings_from_wkb(geometry)
     index_zone = np.floor((taken["longitude"].to_numpy() + 180.0) % 360.0 / ZONE_WIDTH_DEG) + 1
     rows = OverlapRows(
         position=np.where(used < table.num_rows, used, -1),
         zone=zone,
         is_in_own_zone=index_zone == zone,
         confidence=taken["confidence"].to_numpy().astype(np.float64),
-        outline=outline,
-        area_deg2=shapely.area(outline),
+        geometry=geometry,
+        rings=rings,
+        area_deg2=_areas_deg2(geometry, rings),
     )
     pairs = RowPairs(
         first=number[candidates.first],
@@ -156,6 +173,19 @@ def gather_rows(
         turn_deg=candidates.turn_deg,
     )
     return rows, pairs.ordered(np.arange(len(used)))
+
+
+def _shapes(geometry: pa.ChunkedArray) -> PolygonObjects:
+    shapes: PolygonObjects = shapely.from_wkb(geometry.to_numpy(zero_copy_only=False))
+    return shapes
+
+
+def _areas_deg2(geometry: pa.ChunkedArray, rings: LatticeRings) -> Float64Array:
+    """Areas of outlines in square degrees; those of plain ones are exact, as GEOS finds them."""
+    area_deg2 = np.asarray(rings.twice_area * (COORDINATE_STEP_DEG**2 / 2), np.float64)
+    others = np.flatnonzero(~rings.is_plain)
+    area_deg2[others] = shapely.area(_shapes(geometry.take(pa.array(others))))
+    return area_deg2
 
 
 def _zones(table: pa.Table) -> Int64Array:
@@ -180,25 +210,53 @@ def _check_ids(ids: pa.ChunkedArray) -> None:
         )
 
 
-def measure_overlaps(rows: OverlapRows, pairs: RowPairs) -> tuple[RowPairs, Float64Array]:
-    """The pairs that overlap by more than rounding, and the shared areas in square degrees.
+def find_overlaps(rows: OverlapRows, pairs: RowPairs) -> RowPairs:
+    """The pairs that overlap by more than rounding.
 
     Raises:
         GeometryError: if an outline that meets another one is not valid.
     """
-    first = rows.outline[pairs.first]
+    verdicts = judge_pairs(
+        rows.rings,
+        pairs.first,
+        pairs.second,
+        turns_in_steps(pairs.turn_deg),
+        OVERLAP_TOLERANCE_M / 2,
+    )
+    is_overlap = verdicts == OVERLAPS
+    unclear = np.flatnonzero(verdicts == UNCLEAR)
+    is_overlap[unclear] = _ask_geos(rows, pairs.take(unclear))
+    return pairs.take(is_overlap)
+
+
+def _ask_geos(rows: OverlapRows, pairs: RowPairs) -> BoolArray:
+    """Which pairs overlap by more than rounding; see `find_overlaps`."""
+    is_overlap = np.zeros(len(pairs), np.bool_)
+    # Prepared once a row, however many pairs it is in.
+    used, row = np.unique(np.concatenate([pairs.first, pairs.second]), return_inverse=True)
+    outlines = rows.outlines(used)
+    first, second = outlines[row[: len(pairs)]], outlines[row[len(pairs) :]]
+    second = turned_outlines(second, pairs.turn_deg)
     shapely.prepare(first)
-    meets = shapely.intersects(first, turned_outlines(rows.outline[pairs.second], pairs.turn_deg))
-    pairs = pairs.take(meets)
-    _check_outlines(rows, pairs)
-    second = turned_outlines(rows.outline[pairs.second], pairs.turn_deg)
-    shared = shapely.intersection(rows.outline[pairs.first], second)
-    counts = _has_room(shared, OVERLAP_TOLERANCE_M / 2)
-    return pairs.take(counts), np.asarray(shapely.area(shared[counts]), np.float64)
+    meets = np.flatnonzero(shapely.intersects(first, second))
+    _check_outlines(outlines[np.unique(np.concatenate([row[meets], row[len(pairs) + meets]]))])
+    shared = shapely.intersection(first[meets], second[meets])
+    is_overlap[meets] = _has_room(shared, OVERLAP_TOLERANCE_M / 2)
+    return is_overlap
 
 
-def _check_outlines(rows: OverlapRows, pairs: RowPairs) -> None:
-    outlines = rows.outline[np.unique(np.concatenate([pairs.first, pairs.second]))]
+def shared_areas_deg2(rows: OverlapRows, pairs: RowPairs) -> Float64Array:
+    """What the outlines of pairs share, in square degrees, float64, shape (num_pairs,)."""
+    second = turned_outlines(rows.outlines(pairs.second), pairs.turn_deg)
+    return np.asarray(shapely.area(shapely.intersection(rows.outlines(pairs.first), second)))
+
+
+def turns_in_steps(turn_deg: Float64Array) -> Int64Array:
+    """Whole turns in steps of the lattice, which divides them."""
+    return np.asarray(turn_deg * STEPS_PER_DEGREE, np.int64)
+
+
+def _check_outlines(outlines: PolygonObjects) -> None:
     is_polygon = shapely.get_type_id(outlines) == shapely.GeometryType.POLYGON
     wrong = outlines[~(is_polygon & shapely.is_valid(outlines))]
     if len(wrong):

@@ -65,3 +65,13 @@ class PolygonArray:
         return PolygonArray(
             coords=self.coords[points], ring_offsets=ring_offsets, polygon_offsets=polygon_offsets
         )
+
+    def followed_by(self, other: "PolygonArray") -> "PolygonArray":
+        """All polygons of both."""
+        rings = other.ring_offsets[1:] + self.ring_offsets[-1]
+        polygons = other.polygon_offsets[1:] + self.polygon_offsets[-1]
+        return PolygonArray(
+            coords=np.concatenate([self.coords, other.coords]),
+            ring_offsets=np.concatenate([self.ring_offsets, rings]),
+            polygon_offsets=np.concatenate([self.polygon_offsets, polygons]),
+        )

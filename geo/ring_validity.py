@@ -62,7 +62,7 @@ def is_strictly_valid(
     begin, ring_ends = 0, ring_ends[:num_rings]
     for ring in range(num_rings):
         end = ring_ends[ring]
-        twice_area = _twice_area(points, begin, end)
+        twice_area = twice_area_of(points, begin, end)
         if end - begin < 4 or (twice_area <= 0) == (ring == 0):
             return False
         if ring > 0 and not _is_nested(points, ring_ends, ring, begin):
@@ -82,14 +82,14 @@ def _is_nested(points: Int64Array, ring_ends: Int64Array, hole: int, begin: int)
     other_begin = 0
     for other in range(len(ring_ends)):
         other_end = ring_ends[other]
-        if other != hole and _is_inside(points, other_begin, other_end, x, y) != (other == 0):
+        if other != hole and is_inside(points, other_begin, other_end, x, y) != (other == 0):
             return False
         other_begin = other_end
     return True
 
 
 @borrowing_njit()
-def _is_inside(points: Int64Array, begin: int, end: int, x: int, y: int) -> bool:
+def is_inside(points: Int64Array, begin: int, end: int, x: int, y: int) -> bool:
     """Even-odd test of a point that is not on the ring."""
     inside = False
     for k in range(begin, end - 1):
@@ -250,7 +250,7 @@ def _orientation(points: Int64Array, a: int, b: int, x: int, y: int) -> int:
 
 
 @borrowing_njit()
-def _twice_area(points: Int64Array, begin: int, end: int) -> int:
+def twice_area_of(points: Int64Array, begin: int, end: int) -> int:
     """Twice the signed area of the closed ring points[begin:end]."""
     ox, oy = points[begin, 0], points[begin, 1]
     total = 0
