@@ -46,6 +46,7 @@ from geo.geoparquet import SORT_COLUMN  # noqa: E402
 from pipeline import finish, merge, resolve, write  # noqa: E402
 from pipeline.cover import Cover  # noqa: E402
 from pipeline.detect import TileRef  # noqa: E402
+from pipeline.packing import as_kind  # noqa: E402
 from pipeline.spec import JobSpec, TileKey  # noqa: E402
 from pipeline.tile_store import TileStore, read_table  # noqa: E402
 
@@ -97,10 +98,10 @@ class Stages:
 
     def _resolve(self) -> list[tuple[TileKey, resolve.CellCounts]]:
         tiles = [finish.by_block(r.key, r.tile_hash, r.images) for r in self.refs if r.num_whole]
-        blocks: dict[Any, dict[str, list[bytes]]] = {}
-        for kind, entries in (("tiles", tiles), ("merged", self.merged)):
+        blocks: dict[Any, list[bytes]] = {}
+        for kind, entries in ((finish.TILE, tiles), (finish.MERGED, self.merged)):
             for block, packed in entries:
-                blocks.setdefault(block, {"tiles": [], "merged": []})[kind].append(packed)
+                blocks.setdefault(block, []).append(as_kind(kind, packed))
         do_finish = finish._FinishDoFn(self.spec)
         do_finish.setup()
         keys = [key for item in blocks.items() for key in do_finish.process(item)]

@@ -5,6 +5,10 @@ import functools
 import numba
 import numpy as np
 
+from geo.kernel_loading import load_kernels_without_llvm
+
+load_kernels_without_llvm()
+
 borrowing_njit = functools.partial(
     numba.njit, cache=True, nogil=True, error_model="numpy", _nrt=False
 )

@@ -50,8 +50,6 @@ _NOWHERE = (-180.0, -80.0, 180.0, 84.0)
 def write_dataset_stac(spec: JobSpec, shards: Sequence[WrittenShard]) -> list[str]:
     """Write collection.json and an item per shard; returns their paths in the output folder."""
     days = pc.min_max(spec.images.column("date")).as_py()
-    bounds = _tile_table(spec)[0]
-    whole = _extent(bounds) if len(bounds) else _NOWHERE
     return write_stac(
         spec.out_path,
         collection_id=spec.out_path.resolve().name,
@@ -70,7 +68,7 @@ def write_dataset_stac(spec: JobSpec, shards: Sequence[WrittenShard]) -> list[st
         ],
         model_id=spec.model_id,
         gsd_m=spec.gsd_m,
-        bounds=None if shards else whole,
+        bounds=None if shards else _tile_extent(spec),
         dates=(days["min"], days["max"]) if days["min"] else None,
         columns=[(field.name, str(field.type)) for field in PUBLIC_SCHEMA],
     )
@@ -127,7 +125,8 @@ def _tile_table(
 ) -> tuple[npt.NDArray[np.float64], list[str], list[tuple[str, str, str]]]:
     """Bounds and status of every tile; (name, status, reason) of what the ledger has to tell."""
     columns = ["tile", "image", "status", "reason", "bbox"]
-    table = pq.read_table(arrow_source(spec.out_path / LEDGER_NAME), columns=columns)
+    # Not `read_table`: it imports Arrow's engine for datasets of many files first.
+    table = pq.ParquetFile(arrow_source(spec.out_path / LEDGER_NAME)).read(columns=columns)
     reasoned = table.filter(pc.not_equal(table["reason"], "")).to_pylist()
     told = [(r["tile"] or r["image"], r["status"], r["reason"]) for r in reasoned]
     # Columns, not rows: a continent has millions of tiles.
@@ -138,6 +137,11 @@ def _tile_table(
     words = statuses.dictionary.to_pylist()
     status = [words[index] for index in statuses.indices.to_pylist()]
     return np.stack(sides, axis=1).astype(np.float64), status, told
+
+
+def _tile_extent(spec: JobSpec) -> tuple[float, float, float, float]:
+    bounds = _tile_table(spec)[0]
+    return _extent(bounds) if len(bounds) else _NOWHERE
 
 
 def _extent(bounds: npt.NDArray[np.float64]) -> tuple[float, float, float, float]:

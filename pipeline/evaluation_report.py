@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 
 from geo.atomic_files import write_atomically
@@ -25,6 +24,7 @@ from model.thresholds import PRECISIONS_PERCENT, RegionThresholds, thresholds_cs
 from pipeline import evaluation_pictures as pictures
 from pipeline.evaluate_places import PlaceEvaluation, by_pixel_size, thresholds_of
 from pipeline.evaluation_pictures import ReliabilityPanel
+from pipeline.page_templates import template_environment
 from pipeline.palette import FALSE_COLOUR, MISSED_COLOUR, TRUE_COLOUR
 from pipeline.scores_json import scores_as_dict, without_nan
 
@@ -101,13 +101,7 @@ def write_evaluation(folder: Path, summary: EvaluationSummary) -> list[Path]:
 
 def render_evaluation(summary: EvaluationSummary) -> str:
     """The page as text."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("pipeline", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = template_environment()
     environment.filters["score"] = score_text
     environment.filters["percent"] = percent_text
     panels = reliability_panels(summary.evaluations) if summary.panels is None else summary.panels

@@ -28,13 +28,15 @@ from pipeline.counters import count, note_element
 from pipeline.image_shelf import ImageShelf
 from pipeline.merge import TILES_PER_BLOCK, MergedRef, load_merged, with_job_images
 from pipeline.ordered_threads import OrderedThreads, worker_threads
-from pipeline.packing import pack_entry, pack_part, unpack_entry
+from pipeline.packing import of_kind, pack_entry, pack_part, unpack_entry
 from pipeline.spec import JobSpec, TileKey
 from pipeline.tile_store import TileStore, write_table
 
 STAGE = "FinishFootprints"
 MAX_THREADS = 4
 """Tiles at once, at most: each holds its instances and its table in memory."""
+TILE, MERGED = b"t", b"m"
+"""Kinds of what a block's group holds (`packing.as_kind`)."""
 
 StoredTile = tuple[str, tuple[int, ...]]
 """A stored tile's hash, and the positions of its images in the job."""
@@ -43,9 +45,9 @@ StoredTile = tuple[str, tuple[int, ...]]
 class FinishFootprints(beam.PTransform):
     """Whole instances, from tiles and from seams, to finished tables in the store.
 
-    Element in: (block key, {"tiles": packed (row, col, hash, images)s, see `by_block`, "merged":
-    packed (file name, batch)s, see `merged_by_block`}). Element out: the key of each tile that has
-    footprints. Counted: footprints, those left out and why. Retries are safe: a tile's table is
+    Element in: (block key, packed (row, col, hash, images)s of `by_block` as `TILE`, and packed
+    (file name, batch)s of `merged_by_block` as `MERGED`). Element out: the key of each tile that
+    has footprints. Counted: footprints, those left out and why. Retries are safe: a tile's table is
     rewritten whole.
     """
 
@@ -88,12 +90,14 @@ class _FinishDoFn(beam.DoFn):
         tell_of_compiling(self._journal)
         self._threads = OrderedThreads(min(worker_threads(), MAX_THREADS), "finish")
 
-    def process(self, element: Any) -> Iterable[TileKey]:
-        (zone, _, _), grouped = element
+    def process(self, element: tuple[TileKey, Iterable[bytes]]) -> Iterable[TileKey]:
+        (zone, _, _), packed = element
+        # Read once: of a large group an engine hands out what can be read only so.
+        packed = list(packed)
         stored: dict[TileKey, list[StoredTile]] = {}
-        for row, col, tile_hash, images in map(unpack_entry, grouped["tiles"]):
+        for row, col, tile_hash, images in map(unpack_entry, of_kind(TILE, packed)):
             stored.setdefault((zone, row, col), []).append((tile_hash, images))
-        joined = load_merged(self._spec, self._store, zone, grouped["merged"])
+        joined = load_merged(self._spec, self._store, zone, of_kind(MERGED, packed))
 
         def finish(key: TileKey) -> _FinishedTile:
             return self._finish(key, stored.get(key, []), joined.get(key))

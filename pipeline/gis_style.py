@@ -17,6 +17,7 @@ from typing import Any
 import jinja2
 
 from geo.atomic_files import write_atomically
+from pipeline.page_templates import template_environment
 from pipeline.palette import CONFIDENCE_RAMP
 
 QGIS_VERSION = "3.22.0"
@@ -213,13 +214,7 @@ def _tip_html(rows: Sequence[tuple[str, str]]) -> str:
 @functools.cache
 def _environment() -> jinja2.Environment:
     # One for all: it keeps the templates that it has compiled.
-    return jinja2.Environment(
-        loader=jinja2.PackageLoader("pipeline", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    return template_environment()
 
 
 def render(template: str, **values: Any) -> str:

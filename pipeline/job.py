@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from geo.errors import EveryroofError
+from geo.kernel_loading import set_up_numba
 from geo.remote_names import redact
 from pipeline.config import RunConfig, load_config, parse_config
 from pipeline.heap import keep_heap_small
@@ -23,7 +24,7 @@ from pipeline.job_request import (
     EXIT_WORKER_DIED,
     JobRequest,
 )
-from pipeline.job_start import settle_heap
+from pipeline.job_start import UNUSED_BY_NUMBA, hidden, settle_heap
 from pipeline.orphan_guard import end_with_supervisor
 from pipeline.output_folder import prepare_output
 from pipeline.spec import JobSpec, resolve_config
@@ -81,6 +82,9 @@ def run_job(request: JobRequest, folder: Path) -> int:
         keep_heap_small()
     from pipeline.run import is_local, run_graph
 
+    if request.workers == 1 and not request.is_remote:
+        with hidden(UNUSED_BY_NUMBA):
+            set_up_numba()
     settle_heap()
     config = request_config(request)
     spec = resolve_config(config, run_token=os.environ["EVERYROOF_RUN_TOKEN"])
@@ -116,9 +120,11 @@ def _beam_options(request: JobRequest) -> Any:
     from apache_beam.options.pipeline_options import PipelineOptions
 
     from pipeline.beam_options import QuickOptions
+    from pipeline.quick_beam import make_runner_quick
 
     if request.is_remote:
         return PipelineOptions(list(request.beam_flags))
+    make_runner_quick(is_alone=request.workers == 1)
     flags = list(request.beam_flags)
     if request.workers > 1:
         flags += [

@@ -2,8 +2,8 @@
 
 A short job is mostly imports (torch, Beam, numba: some 3,000 modules). Two things make them slower
 than they need be. Python's collector walks all that was imported so far again and again and finds
-nothing. And rasterio and Beam import boto3 where it is installed, which a run on this machine never
-uses: images in a bucket are GDAL's and obstore's work.
+nothing. And rasterio, Beam and numba import what they find installed and a run never uses: clients
+of buckets (images there are GDAL's and obstore's work) and of a database, an interactive Python.
 """
 
 import contextlib
@@ -16,8 +16,12 @@ from pathlib import Path
 from pipeline.job_request import JobRequest
 from pipeline.logs import configure_logging
 
-UNUSED = ("boto3",)
+UNUSED = ("boto3", "pymongo")
 """What rasterio and Beam do without, and say nothing of it, where it is not installed."""
+UNUSED_EVER = ("IPython",)
+"""What Beam asks for whenever a step is added to a graph, and nobody else in a job's process."""
+UNUSED_BY_NUMBA = ("scipy.linalg.cython_blas", "cffi")
+"""What numba calls for linear algebra and for functions of C libraries: no kernel has either."""
 
 
 def main() -> None:
@@ -28,9 +32,10 @@ def main() -> None:
     folder = Path(os.environ["EVERYROOF_JOB"])
     request = JobRequest.read(folder)
     # A launcher of another engine's job may have to put files into a bucket, with boto3.
-    with hidden(() if request.is_remote else UNUSED):
-        from pipeline.job import run_and_leave
-    run_and_leave(request, folder)
+    with hidden(UNUSED_EVER):
+        with hidden(() if request.is_remote else UNUSED):
+            from pipeline.job import run_and_leave
+        run_and_leave(request, folder)
 
 
 @contextlib.contextmanager

@@ -82,12 +82,14 @@ class MergeSeams(beam.PTransform):
 
     def expand(self, refs: Any) -> Any:
         """Wire one shuffle per level."""
-        pieces = refs | "ToPieces" >> beam.FlatMap(_tile_pieces).with_output_types(PiecesRef)
+        keyed = refs | "KeyByCell1" >> beam.FlatMap(_tile_by_cell, self._level_sizes[0])
+        pieces: Any = None
         merged, notes = [], []
         for level, size in enumerate(self._level_sizes, start=1):
+            if pieces is not None:
+                keyed = pieces | f"KeyByCell{level}" >> beam.Map(_KeyByCell(size))
             result = (
-                pieces
-                | f"KeyByCell{level}" >> beam.Map(_KeyByCell(size))
+                keyed
                 | f"GroupCell{level}" >> beam.GroupByKey()
                 | f"MergeCell{level}"
                 >> beam.ParDo(_MergeDoFn(self._spec, level, size)).with_outputs(
@@ -123,6 +125,10 @@ def level_sizes(extents: Iterable[tuple[int, int, int, int]]) -> list[int | None
 def _tile_pieces(ref: TileRef) -> Iterable[PiecesRef]:
     if ref.num_pieces:
         yield PiecesRef(key=ref.key, name=ref.tile_hash, is_tile=True, images=ref.images)
+
+
+def _tile_by_cell(ref: TileRef, size: int | None) -> Iterable[tuple[TileKey, bytes]]:
+    return map(_KeyByCell(size), _tile_pieces(ref))
 
 
 class _KeyByCell:

@@ -5,9 +5,9 @@ numbers and a name takes 250 bytes there, the same packed takes 80. All else lie
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from pipeline.failures import TileRecord, TileStatus
+from pipeline.failures import TileNote, TileRecord, TileStatus
 from pipeline.spec import TileKey
 
 _STATUSES: tuple[TileStatus, ...] = ("ok", "empty", "nodata", "failed")
@@ -70,6 +70,26 @@ def _unpack_images(packed: bytes) -> tuple[tuple[int, ...], bytes]:
     (count,) = _COUNT.unpack_from(packed)
     end = _COUNT.size + 4 * count
     return struct.unpack(f"<{count}I", packed[_COUNT.size : end]), packed[end:]
+
+
+def as_kind(kind: bytes, packed: bytes) -> bytes:
+    """A packed element of one of several kinds that a group holds; `kind` is one byte."""
+    return kind + packed
+
+
+def of_kind(kind: bytes, elements: Iterable[bytes]) -> list[bytes]:
+    """Those of `as_kind` that are of a kind, as they were."""
+    return [element[1:] for element in elements if element[:1] == kind]
+
+
+def pack_note(note: TileNote) -> bytes:
+    """A note on a tile."""
+    return pack_key(note.key) + note.note.encode()
+
+
+def unpack_note(packed: bytes) -> TileNote:
+    """The note of `pack_note`."""
+    return TileNote(key=unpack_key(packed[: _KEY.size]), note=packed[_KEY.size :].decode())
 
 
 def pack_record(record: TileRecord) -> bytes:

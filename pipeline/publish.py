@@ -59,14 +59,14 @@ class PublishDataset(beam.PTransform):
             | "Once" >> beam.Impulse()
             | "Publish"
             >> beam.Map(
-                _publish,
+                _publish if self._is_large else _publish_and_clear,
                 self._spec,
                 shards=beam.pvalue.AsList(self._shards),
                 ledger=beam.pvalue.AsList(self._ledger),
             )
         )
         if not self._is_large:
-            return published | "RemoveWork" >> beam.Map(_remove_work, self._spec)
+            return published
         # Two files a tile to remove, a millisecond each: more than one worker's work for a country.
         return (
             published
@@ -89,6 +89,14 @@ def _remove_work(_: Any, spec: JobSpec) -> None:
         # Not empty where another output shares the store.
         with contextlib.suppress(OSError):
             work.rmdir()
+
+
+def _publish_and_clear(
+    once: bytes, spec: JobSpec, shards: Sequence[WrittenShard], ledger: Sequence[LedgerSummary]
+) -> None:
+    """Write what makes a dataset; what was written on the way to it goes."""
+    _publish(once, spec, shards, ledger)
+    _remove_work(None, spec)
 
 
 def _publish(

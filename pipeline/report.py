@@ -20,6 +20,7 @@ from pipeline import charts, maps
 from pipeline.bottleneck import bottleneck_sentence
 from pipeline.footprint_stats import FootprintStats
 from pipeline.heat_chart import LEAST_FOR_MEDIAN, confidence_by_size
+from pipeline.page_templates import template_environment
 from pipeline.palette import STATUS_ORDER
 
 MAX_FAILURE_ROWS = 50
@@ -287,13 +288,7 @@ def page_environment() -> jinja2.Environment:
 
     One for all pages, as it keeps the templates that it has compiled; not to be changed.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("pipeline", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = template_environment()
     environment.filters["duration"] = duration_text
     environment.filters["bytes"] = bytes_text
     environment.filters["area"] = area_text

@@ -10,10 +10,11 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipeline.cover import Cover
 from pipeline.detect import DetectBuildings, TileRef
-from pipeline.finish import FinishFootprints, by_block, merged_by_block
+from pipeline.finish import MERGED, TILE, FinishFootprints, by_block, merged_by_block
 from pipeline.image_index import index_folder
 from pipeline.job_request import LOCAL_RUNNERS
-from pipeline.merge import MergeSeams, level_sizes
+from pipeline.merge import MergedRef, MergeSeams, level_sizes
+from pipeline.packing import as_kind
 from pipeline.plan import CELLS_OF_A_LARGE_JOB, PlanTiles, ProfileImages, profiled_ahead
 from pipeline.publish import PublishDataset
 from pipeline.resolve import ResolveOverlaps
@@ -53,10 +54,12 @@ def build_graph(root: Any, spec: JobSpec, detect: type[DetectBuildings] = Detect
     sizes = level_sizes(cover.tile_extent().values())
     merged, notes = detected.refs | "MergeSeams" >> MergeSeams(spec, sizes)
     tiles = detected.refs | "KeyTiles" >> beam.FlatMap(_tile_by_block)
-    merged = merged | "KeyMerged" >> beam.Map(merged_by_block)
+    merged = merged | "KeyMerged" >> beam.Map(_merged_by_block)
     finished = (
-        {"tiles": tiles, "merged": merged}
-        | "GroupByTile" >> beam.CoGroupByKey()
+        # Beam's CoGroupByKey does the same with three more steps.
+        (tiles, merged)
+        | "OfBlocks" >> beam.Flatten()
+        | "GroupByBlock" >> beam.GroupByKey()
         | "FinishFootprints" >> FinishFootprints(spec)
     )
     resolved = finished | "ResolveOverlaps" >> ResolveOverlaps(spec, _barrier(finished, "Finished"))
@@ -79,7 +82,13 @@ def _spread_cells(cells: Any) -> Any:
 
 def _tile_by_block(ref: TileRef) -> Iterable[tuple[TileKey, bytes]]:
     if ref.num_whole:
-        yield by_block(ref.key, ref.tile_hash, ref.images)
+        block, packed = by_block(ref.key, ref.tile_hash, ref.images)
+        yield block, as_kind(TILE, packed)
+
+
+def _merged_by_block(ref: MergedRef) -> tuple[TileKey, bytes]:
+    block, packed = merged_by_block(ref)
+    return block, as_kind(MERGED, packed)
 
 
 def _barrier(elements: Any, name: str) -> Any:

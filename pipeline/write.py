@@ -15,9 +15,19 @@ from geo.geoparquet import SORT_COLUMN, write_shard
 from geo.s2cells import cell_from_token, cell_range
 from geo.shards import ShardPlan, merge_counts, plan_shards
 from pipeline.counters import count, note_element
+from pipeline.failures import TileNote, TileRecord
 from pipeline.finish import work_name
 from pipeline.ledger import LedgerPart, join_ledger, part_of, write_part
-from pipeline.packing import pack_key, pack_record, unpack_key, unpack_record
+from pipeline.packing import (
+    as_kind,
+    of_kind,
+    pack_key,
+    pack_note,
+    pack_record,
+    unpack_key,
+    unpack_note,
+    unpack_record,
+)
 from pipeline.resolve import CellCounts
 from pipeline.spec import JobSpec, TileKey
 from pipeline.tile_store import TileStore, read_table
@@ -26,6 +36,8 @@ Counts = tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]
 """S2 cells, each once, and the number of footprints in each."""
 MAX_PARTS = 64
 """Counts of tiles that wait until they are added up."""
+# Kinds of what a part of the ledger is made of (`packing.as_kind`).
+_RECORD, _NOTE = b"r", b"n"
 PUBLIC_SCHEMA = FOOTPRINT_SCHEMA.remove(FOOTPRINT_SCHEMA.get_field_index(SORT_COLUMN))
 
 
@@ -69,7 +81,8 @@ class WriteShards(beam.PTransform):
         plan = beam.pvalue.AsSingleton(
             resolved
             | "CellCounts" >> beam.Values()
-            | "SumCounts" >> beam.CombineGlobally(_SumCountsFn())
+            # Without footprints nobody asks for a plan, and a default would be a stage of its own.
+            | "SumCounts" >> beam.CombineGlobally(_SumCountsFn()).without_defaults()
             | "PlanShards" >> beam.Map(_plan, self._spec.config.shards.max_rows_per_shard)
         )
         return (
@@ -191,23 +204,33 @@ class WriteLedger(beam.PTransform):
 
     def expand(self, records: Any) -> Any:
         """Wire the transform."""
-        keyed = {
-            "records": records
-            | "KeyRecords" >> beam.Map(lambda record: (part_of(record.key), pack_record(record))),
-            "notes": self._notes | "KeyNotes" >> beam.Map(lambda note: (part_of(note.key), note)),
-        }
+        keyed = (
+            records | "KeyRecords" >> beam.Map(_key_record),
+            self._notes | "KeyNotes" >> beam.Map(_key_note),
+        )
         return (
             keyed
-            | "GroupLedger" >> beam.CoGroupByKey()
+            | "OfLedger" >> beam.Flatten()
+            | "GroupLedger" >> beam.GroupByKey()
             | "WriteParts" >> beam.FlatMap(_write_part, self._spec)
             | "GroupParts" >> beam.GroupByKey()
             | "JoinLedger" >> beam.Map(lambda parts, spec: join_ledger(spec, parts[1]), self._spec)
         )
 
 
-def _write_part(element: Any, spec: JobSpec) -> Iterable[tuple[int, LedgerPart]]:
+def _key_record(record: TileRecord) -> tuple[tuple[int, int], bytes]:
+    return part_of(record.key), as_kind(_RECORD, pack_record(record))
+
+
+def _key_note(note: TileNote) -> tuple[tuple[int, int], bytes]:
+    return part_of(note.key), as_kind(_NOTE, pack_note(note))
+
+
+def _write_part(
+    element: tuple[tuple[int, int], Iterable[bytes]], spec: JobSpec
+) -> Iterable[tuple[int, LedgerPart]]:
     """Write a part of the ledger; all parts have one key, as they become one ledger."""
-    key, grouped = element
-    records = list(map(unpack_record, grouped["records"]))
+    key, packed = element[0], list(element[1])
+    records = list(map(unpack_record, of_kind(_RECORD, packed)))
     if records:
-        yield 0, write_part(spec, key, records, grouped["notes"])
+        yield 0, write_part(spec, key, records, map(unpack_note, of_kind(_NOTE, packed)))

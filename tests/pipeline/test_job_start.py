@@ -2,7 +2,9 @@
 
 import dataclasses
 import gc
+import importlib
 import json
+import pkgutil
 import subprocess
 import sys
 import time
@@ -12,11 +14,22 @@ from running import EVERYROOF, make_config, run_here, write_config
 from synthetic import draw_town, write_town
 
 from pipeline.job_request import JobRequest
-from pipeline.job_start import UNUSED, hidden, settle_heap
+from pipeline.job_start import UNUSED, UNUSED_BY_NUMBA, UNUSED_EVER, hidden, settle_heap
 from pipeline.run import build_graph
 
 # Each takes a tenth of a second or more, and is for something that a plain run does not do.
-NOT_FOR_A_RUN = ("boto3", "geopandas", "matplotlib", "rich", "starlette", "pystac_client", "timm")
+NOT_FOR_A_RUN = (
+    "boto3",
+    "pymongo",
+    "IPython",
+    "geopandas",
+    "matplotlib",
+    "rich",
+    "starlette",
+    "pystac",
+    "timm",
+    "scipy.linalg",
+)
 NOT_FOR_THE_SUPERVISOR = ("torch", "apache_beam", "numpy", "pydantic", "numba", "rasterio")
 
 
@@ -33,7 +46,15 @@ def test_the_job_process_imports_only_what_a_run_needs():
         "from pipeline.job_start import UNUSED, hidden\n"
         "with hidden(UNUSED):\n"
         "    import pipeline.job, pipeline.run\n"
-        "    import apache_beam.runners.portability.fn_api_runner"
+        "    import apache_beam.runners.portability.fn_api_runner\n"
+        "from pipeline.job import set_up_numba\n"
+        "from pipeline.job_start import UNUSED_BY_NUMBA, UNUSED_EVER\n"
+        "with hidden(UNUSED_BY_NUMBA):\n"
+        "    set_up_numba()\n"
+        "import apache_beam as beam\n"
+        "from apache_beam.runners.portability.fn_api_runner import FnApiRunner\n"
+        "with hidden(UNUSED_EVER):\n"
+        "    beam.Pipeline(runner=FnApiRunner()) | beam.Impulse()\n"
     )
     assert _loaded(code, NOT_FOR_A_RUN) == "[]"
 
@@ -61,7 +82,23 @@ def test_hidden_modules_come_back_after_an_error():
 
 def test_what_is_hidden_is_what_others_do_without():
     # The clients of buckets that we use ourselves stay.
-    assert not {"obstore", "rasterio"} & set(UNUSED)
+    assert not {"obstore", "rasterio"} & {*UNUSED, *UNUSED_EVER, *UNUSED_BY_NUMBA}
+
+
+def test_no_kernel_needs_the_linear_algebra_that_is_hidden_from_numba():
+    from numba.core.registry import CPUDispatcher
+
+    import geo
+
+    kernels = {
+        f"{module.name}.{name}": value.py_func
+        for module in pkgutil.iter_modules(geo.__path__, "geo.")
+        for name, value in vars(importlib.import_module(module.name)).items()
+        if isinstance(value, CPUDispatcher)
+    }
+    assert len(kernels) > 50
+    algebra = {"dot", "vdot", "linalg", "matmul", "kron", "cross"}
+    assert not [name for name, one in kernels.items() if algebra & {*one.__code__.co_names}]
 
 
 def test_a_settled_heap_is_collected_again():

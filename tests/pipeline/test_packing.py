@@ -3,15 +3,19 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.failures import TileRecord
+from pipeline.failures import TileNote, TileRecord
 from pipeline.packing import (
+    as_kind,
+    of_kind,
     pack_entry,
     pack_key,
+    pack_note,
     pack_part,
     pack_record,
     pack_source,
     unpack_entry,
     unpack_key,
+    unpack_note,
     unpack_part,
     unpack_record,
     unpack_source,
@@ -56,3 +60,16 @@ def test_records(key: tuple[int, int, int], status: str, reason: str, num: int) 
         key=key, status=status, reason=reason, num_instances=num, num_left_out=num % 2**32
     )
     assert unpack_record(pack_record(record)) == record
+
+
+@given(key=KEYS, note=NAMES)
+def test_notes(key: tuple[int, int, int], note: str) -> None:
+    told = TileNote(key=key, note=note)
+    assert unpack_note(pack_note(told)) == told
+
+
+@given(kinds=st.lists(st.tuples(st.sampled_from([b"a", b"b"]), st.binary(max_size=9))))
+def test_kinds(kinds: list[tuple[bytes, bytes]]) -> None:
+    mixed = [as_kind(kind, packed) for kind, packed in kinds]
+    for wanted in (b"a", b"b", b"c"):
+        assert of_kind(wanted, mixed) == [packed for kind, packed in kinds if kind == wanted]

@@ -1,0 +1,98 @@
+"""Beam's runner made quick: the same answers, and stages that end at once."""
+
+import base64
+import bz2
+import functools
+import time
+
+import apache_beam as beam
+import pytest
+from apache_beam.internal import cloudpickle_pickler
+from apache_beam.runners.worker.statesampler import StateSampler
+from apache_beam.transforms import core, userstate
+from apache_beam.transforms.userstate import CombiningValueStateSpec
+from apache_beam.utils.counters import CounterFactory
+
+from pipeline.quick_beam import SAMPLING_MS, make_runner_quick, remembering
+
+
+@pytest.fixture(autouse=True)
+def _as_it_was(monkeypatch):
+    for owner, name in (
+        (core, "get_function_args_defaults"),
+        (userstate, "get_dofn_specs"),
+        (cloudpickle_pickler, "bz2"),
+    ):
+        monkeypatch.setattr(owner, name, getattr(owner, name))
+    defaults = StateSampler.__init__.__defaults__
+    yield
+    StateSampler.__init__.__defaults__ = defaults
+
+
+class _Counting(beam.DoFn):
+    SUM = CombiningValueStateSpec("sum", sum)
+    PARAM = beam.DoFn.StateParam(SUM)
+
+    def process(self, element, plain=3, total=PARAM):
+        yield element
+
+
+def _plain(a, b=2, *rest, c=4):
+    return a, b, rest, c
+
+
+def test_arguments_are_remembered_as_they_are():
+    remembered = remembering(core.get_function_args_defaults)
+    callables = [_plain, _Counting().process, _Counting.process, beam.DoFn().setup, str.upper]
+    for called in [*callables, functools.partial(_plain, 1), int, *callables]:
+        names, defaults = remembered(called)
+        assert (names, defaults) == core.get_function_args_defaults(called)
+        # What a caller does with its list is its own affair.
+        names.append("spoilt")
+
+
+def test_states_are_found_as_ever():
+    stateful, plain = _Counting(), beam.Map(_plain).fn
+    expected = userstate.get_dofn_specs(stateful)
+    assert expected == ({_Counting.SUM}, set())
+    make_runner_quick(is_alone=False)
+    make_runner_quick(is_alone=False)
+    for _ in range(2):
+        assert userstate.get_dofn_specs(stateful) == expected
+        assert userstate.is_stateful_dofn(stateful)
+        assert not userstate.is_stateful_dofn(plain)
+        # Another one of the same class, with a function of its own.
+        assert not userstate.is_stateful_dofn(beam.FlatMap(str.split).fn)
+
+
+def test_a_stage_ends_at_once():
+    make_runner_quick(is_alone=False)
+    sampler = StateSampler("stage", CounterFactory())
+    assert sampler.sampling_period_ms == SAMPLING_MS
+    waits = []
+    for _ in range(3):
+        sampler = StateSampler("stage", CounterFactory())
+        sampler.start()
+        time.sleep(0.4)
+        begin = time.perf_counter()
+        sampler.stop()
+        waits.append(time.perf_counter() - begin)
+    # Beam's own takes 40 ms on average.
+    assert min(waits) < 0.02
+
+
+def test_another_beam_is_left_as_it_is():
+    StateSampler.__init__.__defaults__ = (77,)
+    make_runner_quick(is_alone=False)
+    assert StateSampler.__init__.__defaults__ == (77,)
+
+
+def test_only_a_process_alone_leaves_its_pickles_as_they_are():
+    value = {"a": list(range(1000))}
+    make_runner_quick(is_alone=False)
+    compressed = cloudpickle_pickler.dumps(value)
+    make_runner_quick(is_alone=True)
+    make_runner_quick(is_alone=True)
+    plain = cloudpickle_pickler.dumps(value)
+    assert cloudpickle_pickler.loads(plain) == value
+    assert bz2.decompress(base64.b64decode(compressed)) == base64.b64decode(plain)
