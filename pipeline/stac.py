@@ -3,9 +3,6 @@
 One item per shard. Links are relative, so that the folder can be moved or served as it is, and
 nothing depends on the clock or the machine: the same dataset gives the same bytes. Items have a
 folder of their own, since many readers open every file of the shards' folder.
-
-The documents are written as they are, without pystac, which tests read them with: it imports all
-its extensions to link an item to a collection, and takes longer than all else of publishing.
 """
 
 import datetime
@@ -15,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pystac
 
 from geo.atomic_files import write_atomically
 from geo.grid import unwrap_longitude, wrap_longitude
@@ -24,10 +22,7 @@ Bounds = tuple[float, float, float, float]
 
 COLLECTION_NAME = "collection.json"
 ITEMS_FOLDER = "items"
-STAC_VERSION = "1.1.0"
-JSON_TYPE, GEOJSON_TYPE = "application/json", "application/geo+json"
 PARQUET_TYPE = "application/vnd.apache.parquet"
-PROVIDER_ROLES = ("licensor", "producer", "processor", "host")
 
 FILE_EXTENSION = "https://stac-extensions.github.io/file/v2.1.0/schema.json"
 TABLE_EXTENSION = "https://stac-extensions.github.io/table/v1.2.0/schema.json"
@@ -96,43 +91,37 @@ def write_stac(
         Paths of the files, relative to `out_dir`, sorted.
 
     Raises:
-        ValueError: if there are neither shards nor bounds, or a provider's role is none of STAC's.
+        ValueError: if there are neither shards nor bounds.
     """
-    ordered = sorted(shards, key=lambda shard: shard.token)
-    collection = {
-        "type": "Collection",
-        "id": collection_id,
-        "stac_version": STAC_VERSION,
-        "description": _with_note(description, dates),
-        "links": [
-            _link("root", f"./{COLLECTION_NAME}", title),
-            *(_link("item", f"./{_item_name(shard)}") for shard in ordered),
-        ],
-        "stac_extensions": [TABLE_EXTENSION],
-        "table:columns": _columns(columns),
-        "table:row_count": sum(shard.num_rows for shard in shards),
-        "title": title,
-        "extent": _extent(shards, bounds, dates),
-        "license": licence,
-        "keywords": ["building footprints", "GeoParquet"],
-        **({"providers": _providers(providers)} if providers else {}),
-        "summaries": {"gsd": [gsd_m], "everyroof:model_id": [model_id]},
-        "assets": _collection_assets(),
-    }
-    parent = (collection_id, title)
-    files = {
-        _item_name(shard): _item(shard, shard.dates or dates, parent, gsd_m, model_id)
-        for shard in ordered
-    }
-    _write_files(out_dir, {**files, COLLECTION_NAME: collection})
-    return sorted([*files, COLLECTION_NAME])
+    extent = _extent(shards, bounds, dates)
+    collection = pystac.Collection(
+        id=collection_id,
+        title=title,
+        description=_with_note(description, dates),
+        extent=extent,
+        license=licence,
+        keywords=["building footprints", "GeoParquet"],
+        providers=[pystac.Provider(name, roles=_roles(roles)) for name, roles in providers] or None,
+        summaries=pystac.Summaries({"gsd": [gsd_m], "everyroof:model_id": [model_id]}),
+        stac_extensions=[TABLE_EXTENSION],
+        catalog_type=pystac.CatalogType.SELF_CONTAINED,
+        assets=_collection_assets(),
+    )
+    collection.extra_fields["table:columns"] = _columns(columns)
+    collection.extra_fields["table:row_count"] = sum(shard.num_rows for shard in shards)
+    # A made-up absolute place, only for pystac to work out relative links from.
+    collection.set_self_href(f"/{COLLECTION_NAME}")
+    files: dict[str, pystac.STACObject] = {COLLECTION_NAME: collection}
+    for shard in sorted(shards, key=lambda shard: shard.token):
+        item = _item(shard, shard.dates or dates, gsd_m=gsd_m, model_id=model_id)
+        collection.add_item(item)
+        item.set_self_href(f"/{ITEMS_FOLDER}/{shard.token}.json")
+        files[f"{ITEMS_FOLDER}/{shard.token}.json"] = item
+    _write_files(out_dir, files)
+    return sorted(files)
 
 
-def _item_name(shard: StacShard) -> str:
-    return f"{ITEMS_FOLDER}/{shard.token}.json"
-
-
-def _write_files(out_dir: Place, files: dict[str, dict[str, Any]]) -> None:
+def _write_files(out_dir: Place, files: dict[str, pystac.STACObject]) -> None:
     folder = out_dir / ITEMS_FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     for path in folder.glob("*.json"):
@@ -140,89 +129,67 @@ def _write_files(out_dir: Place, files: dict[str, dict[str, Any]]) -> None:
             path.unlink()
     # Items first: the collection never links to what is not there yet.
     for name in sorted(files, reverse=True):
-        write_atomically(
-            out_dir / name, json.dumps(files[name], indent=1, ensure_ascii=False) + "\n"
-        )
-
-
-def _link(relation: str, href: str, title: str | None = None) -> dict[str, str]:
-    """A link to the collection, or to an item, which has no title."""
-    kind = GEOJSON_TYPE if relation == "item" else JSON_TYPE
-    return {
-        "rel": relation,
-        "href": href,
-        "type": kind,
-        **({} if title is None else {"title": title}),
-    }
+        data = files[name].to_dict(include_self_link=False)
+        write_atomically(out_dir / name, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
 
 
 def _item(
     shard: StacShard,
     dates: tuple[datetime.date, datetime.date] | None,
-    collection: tuple[str, str],
+    *,
     gsd_m: float,
     model_id: str,
-) -> dict[str, Any]:
-    """The item of a shard; `collection` is the id and the title of what it belongs to."""
-    collection_id, title = collection
+) -> pystac.Item:
     start, end = _interval(dates)
-    return {
-        "type": "Feature",
-        "stac_version": STAC_VERSION,
-        "stac_extensions": [FILE_EXTENSION, TABLE_EXTENSION],
-        "id": f"s2={shard.token}",
-        "geometry": bounds_geometry(shard.bounds),
-        "bbox": _bbox(shard.bounds),
-        "properties": {
+    item = pystac.Item(
+        id=f"s2={shard.token}",
+        geometry=bounds_geometry(shard.bounds),
+        bbox=_bbox(shard.bounds),
+        datetime=None,
+        start_datetime=start,
+        end_datetime=end,
+        properties={
             "gsd": gsd_m,
             "table:row_count": shard.num_rows,
             "table:primary_geometry": "geometry",
             "everyroof:model_id": model_id,
             "everyroof:s2_cell": shard.token,
-            "start_datetime": start,
-            "end_datetime": end,
-            "datetime": None,
         },
-        "links": [
-            _link(relation, f"../{COLLECTION_NAME}", title)
-            for relation in ("root", "parent", "collection")
-        ],
-        "assets": {
-            "footprints": {
-                "href": f"../{shard.path}",
-                "type": PARQUET_TYPE,
-                "title": f"Footprints in S2 cell {shard.token}",
-                "file:size": shard.num_bytes,
-                # A multihash: 0x12 for SHA-256, 0x20 for its 32 bytes.
-                "file:checksum": f"1220{shard.sha256}",
-                "roles": ["data"],
-            }
+        stac_extensions=[FILE_EXTENSION, TABLE_EXTENSION],
+    )
+    asset = pystac.Asset(
+        href=f"../{shard.path}",
+        title=f"Footprints in S2 cell {shard.token}",
+        media_type=PARQUET_TYPE,
+        roles=["data"],
+        extra_fields={
+            "file:size": shard.num_bytes,
+            # A multihash: 0x12 for SHA-256, 0x20 for its 32 bytes.
+            "file:checksum": f"1220{shard.sha256}",
         },
-        "collection": collection_id,
-    }
+    )
+    item.add_asset("footprints", asset)
+    return item
 
 
-def _collection_assets() -> dict[str, Any]:
+def _collection_assets() -> dict[str, pystac.Asset]:
     """The files of the output folder that concern all shards."""
     return {
-        "tiles": {
-            "href": "./tiles.parquet",
-            "type": PARQUET_TYPE,
-            "title": "Ledger: every planned tile and how it ended",
-            "roles": ["metadata"],
-        },
-        "report": {
-            "href": "./report.html",
-            "type": "text/html",
-            "title": "Report",
-            "roles": ["overview"],
-        },
-        "manifest": {
-            "href": "./manifest.json",
-            "type": JSON_TYPE,
-            "title": "Manifest: config, model, counts and checksums",
-            "roles": ["metadata"],
-        },
+        "tiles": pystac.Asset(
+            href="./tiles.parquet",
+            title="Ledger: every planned tile and how it ended",
+            media_type=PARQUET_TYPE,
+            roles=["metadata"],
+        ),
+        "report": pystac.Asset(
+            href="./report.html", title="Report", media_type="text/html", roles=["overview"]
+        ),
+        "manifest": pystac.Asset(
+            href="./manifest.json",
+            title="Manifest: config, model, counts and checksums",
+            media_type="application/json",
+            roles=["metadata"],
+        ),
     }
 
 
@@ -230,13 +197,15 @@ def _extent(
     shards: Sequence[StacShard],
     bounds: Bounds | None,
     dates: tuple[datetime.date, datetime.date] | None,
-) -> dict[str, Any]:
+) -> pystac.Extent:
     if bounds is None:
         if not shards:
             raise ValueError("there are neither shards nor bounds; give the bounds of the images")
         bounds = _union([shard.bounds for shard in shards])
-    interval = _interval(dates) if dates else (None, None)
-    return {"spatial": {"bbox": [_bbox(bounds)]}, "temporal": {"interval": [[*interval]]}}
+    start, end = _interval(dates) if dates else (None, None)
+    return pystac.Extent(
+        pystac.SpatialExtent([_bbox(bounds)]), pystac.TemporalExtent([[start, end]])
+    )
 
 
 def _union(boxes: Sequence[Bounds]) -> Bounds:
@@ -251,10 +220,12 @@ def _union(boxes: Sequence[Bounds]) -> Bounds:
 
 def _interval(
     dates: tuple[datetime.date, datetime.date] | None,
-) -> tuple[str, str]:
+) -> tuple[datetime.datetime, datetime.datetime]:
     """From the first second of the first day to the last one of the last day, UTC."""
     first, last = dates or UNKNOWN_DATES
-    return f"{first.isoformat()}T00:00:00Z", f"{last.isoformat()}T23:59:59Z"
+    start = datetime.datetime.combine(first, datetime.time.min, datetime.UTC)
+    end = datetime.datetime.combine(last, datetime.time(23, 59, 59), datetime.UTC)
+    return start, end
 
 
 def _with_note(description: str, dates: tuple[datetime.date, datetime.date] | None) -> str:
@@ -291,8 +262,5 @@ def _columns(columns: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
     return [{"name": name, "type": kind} for name, kind in columns]
 
 
-def _providers(providers: Sequence[tuple[str, tuple[str, ...]]]) -> list[dict[str, Any]]:
-    unknown = {role for _, roles in providers for role in roles} - set(PROVIDER_ROLES)
-    if unknown:
-        raise ValueError(f"roles of providers = {sorted(unknown)}; expected {PROVIDER_ROLES}")
-    return [{"name": name, "roles": [*roles]} for name, roles in providers]
+def _roles(roles: Sequence[str]) -> list[pystac.ProviderRole]:
+    return [pystac.ProviderRole(role) for role in roles]
