@@ -10,19 +10,14 @@ import logging
 from typing import Any
 
 import llvmlite.binding as llvm
+import numba
 from numba.core.codegen import JITCodeLibrary
 from numba.core.registry import cpu_target
 
 logger = logging.getLogger(__name__)
 
-_NEEDED = (
-    "_unserialize",
-    "_set_compiled_object",
-    "_finalize_final_module",
-    "_get_module_for_linking",
-    "enable_object_caching",
-    "get_pointer_to_function",
-)
+KNOWN_NUMBA = ((0, 68),)
+"""Versions whose cache is known to be as it is read here; others read it in their own way."""
 
 
 class CachedLibrary(JITCodeLibrary):
@@ -78,8 +73,8 @@ def load_kernels_without_llvm() -> bool:
     codegen = cpu_target.target_context.codegen()
     if getattr(codegen, "_library_class", None) is CachedLibrary:
         return True
-    is_known = getattr(codegen, "_library_class", None) is JITCodeLibrary
-    if not is_known or not all(hasattr(JITCodeLibrary, name) for name in _NEEDED):
+    is_ours_to_set = getattr(codegen, "_library_class", None) is JITCodeLibrary
+    if numba.version_info[:2] not in KNOWN_NUMBA or not is_ours_to_set:
         logger.debug("this numba's cache is read in numba's own way")
         return False
     codegen._library_class = CachedLibrary

@@ -124,7 +124,7 @@ def _beam_options(request: JobRequest) -> Any:
 
     if request.is_remote:
         return PipelineOptions(list(request.beam_flags))
-    make_runner_quick(is_alone=request.workers == 1)
+    make_runner_quick()
     flags = list(request.beam_flags)
     if request.workers > 1:
         flags += [

@@ -5,57 +5,40 @@ dataset. Compiled ones are kept as Python keeps modules, in `__pycache__` beside
 this user may write there; elsewhere they are compiled every time.
 """
 
-import contextlib
-import pickle
+import os
 import sys
-import zlib
-from io import BytesIO
 from pathlib import Path
 
 import jinja2
-from jinja2.bccache import Bucket
 
-from geo.atomic_files import write_atomically
-
-# The same for all: HTML or XML, strict about names.
-_SETTINGS = {
-    "autoescape": True,
-    "undefined": jinja2.StrictUndefined,
-    "trim_blocks": True,
-    "lstrip_blocks": True,
-}
+KEPT = Path(__file__).parent / "templates" / "__pycache__"
 
 
-def template_environment() -> jinja2.Environment:
-    """A new environment for this package's templates; the caller may add filters."""
+def template_environment(kept: Path = KEPT) -> jinja2.Environment:
+    """A new environment for this package's templates; the caller may add filters.
+
+    Args:
+        kept: folder of compiled templates.
+    """
+    # The same for all: HTML or XML, strict about names.
     return jinja2.Environment(
         loader=jinja2.PackageLoader("pipeline", "templates"),
-        bytecode_cache=CompiledTemplates(Path(__file__).parent / "templates" / "__pycache__"),
-        **_SETTINGS,  # type: ignore[arg-type]
+        bytecode_cache=_cache(kept),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
 
 
-class CompiledTemplates(jinja2.BytecodeCache):
-    """Compiled templates in a folder, by name, source and version; a faulty file is no file."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def load_bytecode(self, bucket: Bucket) -> None:
-        """Read a compiled template, if there is one of this very source."""
-        with contextlib.suppress(OSError, ValueError, EOFError, pickle.UnpicklingError):
-            bucket.load_bytecode(BytesIO(self._path(bucket).read_bytes()))
-
-    def dump_bytecode(self, bucket: Bucket) -> None:
-        """Keep a compiled template, unless Python shall not keep modules either."""
-        if sys.dont_write_bytecode:
-            return
-        data = BytesIO()
-        bucket.write_bytecode(data)
-        with contextlib.suppress(OSError):
-            self._folder.mkdir(exist_ok=True)
-            write_atomically(self._path(bucket), data.getvalue(), durable=False)
-
-    def _path(self, bucket: Bucket) -> Path:
-        made_by = f"{jinja2.__version__} {sys.version} {sorted(_SETTINGS.items(), key=str)}"
-        return self._folder / f"{bucket.key}-{zlib.crc32(made_by.encode()):08x}.jinja"
+def _cache(folder: Path) -> jinja2.BytecodeCache | None:
+    """Jinja2's own cache in a folder; None where nothing can, or shall, be kept."""
+    if sys.dont_write_bytecode:
+        return None
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError:
+        return None
+    if not os.access(folder, os.W_OK):
+        return None
+    return jinja2.FileSystemBytecodeCache(str(folder), f"%s-{jinja2.__version__}.jinja")

@@ -1,9 +1,8 @@
 """Beam's local runner, quick for small jobs.
 
 The runner was made for long stages. For a small job it takes 0.35 s to look up the same methods'
-arguments again and again, at the end of every stage it waits for a thread to wake up, and it
-compresses what never leaves the process. All is mended from outside, and only where Beam is as we
-know it: otherwise a job takes longer.
+arguments again and again, and at the end of every stage it waits for a thread to wake up. Both is
+mended from outside, and only where Beam is as we know it: otherwise a job takes longer.
 """
 
 import functools
@@ -14,7 +13,6 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from apache_beam.internal import cloudpickle_pickler
 from apache_beam.runners.worker import statesampler
 from apache_beam.transforms import core, userstate
 
@@ -26,16 +24,10 @@ _BEAMS_SAMPLING_MS = 200
 _Arguments = tuple[list[str], list[Any]]
 
 
-def make_runner_quick(*, is_alone: bool) -> None:
-    """Make Beam's local runner quick, in this process and as far as this Beam can be.
-
-    Args:
-        is_alone: no other process gets anything pickled from this one.
-    """
+def make_runner_quick() -> None:
+    """Make Beam's local runner quick, in this process and as far as this Beam can be."""
     _end_stages_at_once()
     _remember_arguments()
-    if is_alone:
-        _leave_pickles_as_they_are()
 
 
 def _end_stages_at_once() -> None:
@@ -49,28 +41,6 @@ def _end_stages_at_once() -> None:
         start.__defaults__ = (SAMPLING_MS,)
     elif start.__defaults__ != (SAMPLING_MS,):
         logger.debug("Beam's stages end in Beam's own time: %s", start.__defaults__)
-
-
-class _Uncompressed:
-    """In place of the module `bz2`."""
-
-    @staticmethod
-    def compress(data: bytes, compresslevel: int = 9) -> bytes:
-        return data
-
-    @staticmethod
-    def decompress(data: bytes) -> bytes:
-        return data
-
-
-def _leave_pickles_as_they_are() -> None:
-    """Pickle DoFns without compressing them.
-
-    Each is pickled twice and read three times. A compressor of 8 MB is made for a few kilobytes,
-    some 200 times in a job.
-    """
-    if isinstance(getattr(cloudpickle_pickler, "bz2", None), types.ModuleType):
-        cloudpickle_pickler.bz2 = _Uncompressed
 
 
 def _remember_arguments() -> None:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numba
 import pytest
 
 FIRST = """
@@ -77,10 +78,21 @@ def test_a_kernel_compiled_later_may_call_a_cached_one(kernels: Path) -> None:
     assert mixed["twice"] == cached["twice"] == 24.0
 
 
-def test_another_numba_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("other", ["version", "library"])
+def test_another_numba_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch, other: str) -> None:
     from geo import kernel_loading
 
     codegen = kernel_loading.cpu_target.target_context.codegen()
-    monkeypatch.setattr(codegen, "_library_class", object)
+    theirs = object if other == "library" else kernel_loading.JITCodeLibrary
+    monkeypatch.setattr(codegen, "_library_class", theirs)
+    if other == "version":
+        monkeypatch.setattr(kernel_loading, "KNOWN_NUMBA", ((0, 1),))
     assert not kernel_loading.load_kernels_without_llvm()
-    assert codegen._library_class is object
+    assert codegen._library_class is theirs
+
+
+def test_the_numba_of_the_constraints_is_known() -> None:
+    """Or kernels are read slowly, and nobody notices."""
+    from geo.kernel_loading import KNOWN_NUMBA
+
+    assert numba.version_info[:2] in KNOWN_NUMBA

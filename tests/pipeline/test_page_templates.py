@@ -1,63 +1,52 @@
-"""Templates: compiled once, and never from a file that is not theirs."""
+"""Templates: compiled once, where they can be kept."""
 
 import sys
+from pathlib import Path
 
 import jinja2
 import pytest
 
-from pipeline.page_templates import CompiledTemplates, template_environment
+from pipeline.page_templates import template_environment
+
+NAME = "report.html"
 
 
-def _environment(folder, text):
-    return jinja2.Environment(
-        loader=jinja2.DictLoader({"page": text}), bytecode_cache=CompiledTemplates(folder)
-    )
-
-
-@pytest.fixture(autouse=True)
-def _kept(monkeypatch):
-    monkeypatch.setattr(sys, "dont_write_bytecode", False)
-
-
-def _compiled(monkeypatch):
-    """Texts that are compiled from here on."""
-    texts = []
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
+    """Names of the templates that are compiled from here on."""
+    names: list[str | None] = []
     compile_one = jinja2.Environment.compile
-    monkeypatch.setattr(
-        jinja2.Environment,
-        "compile",
-        lambda self, source, *rest: texts.append(source) or compile_one(self, source, *rest),
-    )
-    return texts
+
+    def noted(self: jinja2.Environment, source: str, name: str | None = None, *rest: object):
+        names.append(name)
+        return compile_one(self, source, name, *rest)
+
+    monkeypatch.setattr(jinja2.Environment, "compile", noted)
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    return names
 
 
-def test_a_template_is_compiled_once(tmp_path, monkeypatch):
-    texts = _compiled(monkeypatch)
-    folder = tmp_path / "kept"
-    for text in ("{{ a }}!", "{{ a }}!", "{{ a }}?", "{{ a }}?"):
-        page = _environment(folder, text).get_template("page")
-        assert page.render(a=1) == f"1{text[-1]}"
-    assert texts == ["{{ a }}!", "{{ a }}?"]
+def test_a_template_is_compiled_once(tmp_path: Path, compiled: list[str | None]) -> None:
+    for _ in range(3):
+        assert template_environment(tmp_path / "kept").get_template(NAME).name == NAME
+    assert compiled == [NAME]
 
 
-@pytest.mark.parametrize("damage", [b"", b"nonsense", None])
-def test_a_damaged_file_is_no_file(tmp_path, damage):
-    _environment(tmp_path, "{{ a }}!").get_template("page")
-    (path,) = tmp_path.iterdir()
-    whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2] if damage is None else damage)
-    assert _environment(tmp_path, "{{ a }}!").get_template("page").render(a=2) == "2!"
-    assert path.read_bytes() == whole
+@pytest.mark.parametrize("reason", ["no folder", "not wanted"])
+def test_where_nothing_can_be_kept_templates_are_compiled(
+    tmp_path: Path, compiled: list[str | None], reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = tmp_path / "kept"
+    if reason == "no folder":
+        (tmp_path / "file").write_text("")
+        kept = tmp_path / "file" / "kept"
+    else:
+        monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    for _ in range(2):
+        template_environment(kept).get_template(NAME)
+    assert compiled == [NAME, NAME]
+    assert not kept.exists()
 
 
-def test_where_nothing_can_be_kept_templates_are_compiled(tmp_path, monkeypatch):
-    (tmp_path / "file").write_text("")
-    page = _environment(tmp_path / "file" / "kept", "{{ a }}!").get_template("page")
-    assert page.render(a=3) == "3!"
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    _environment(tmp_path / "other", "{{ a }}!").get_template("page")
-    assert not (tmp_path / "other").exists()
-
-
-def test_the_package_has_its_templates():
-    assert "report.html" in template_environment().list_templates()
+def test_the_package_has_its_templates() -> None:
+    assert NAME in template_environment().list_templates()

@@ -1,13 +1,10 @@
 """Beam's runner made quick: the same answers, and stages that end at once."""
 
-import base64
-import bz2
 import functools
 import time
 
 import apache_beam as beam
 import pytest
-from apache_beam.internal import cloudpickle_pickler
 from apache_beam.runners.worker.statesampler import StateSampler
 from apache_beam.transforms import core, userstate
 from apache_beam.transforms.userstate import CombiningValueStateSpec
@@ -21,7 +18,6 @@ def _as_it_was(monkeypatch):
     for owner, name in (
         (core, "get_function_args_defaults"),
         (userstate, "get_dofn_specs"),
-        (cloudpickle_pickler, "bz2"),
     ):
         monkeypatch.setattr(owner, name, getattr(owner, name))
     defaults = StateSampler.__init__.__defaults__
@@ -55,8 +51,8 @@ def test_states_are_found_as_ever():
     stateful, plain = _Counting(), beam.Map(_plain).fn
     expected = userstate.get_dofn_specs(stateful)
     assert expected == ({_Counting.SUM}, set())
-    make_runner_quick(is_alone=False)
-    make_runner_quick(is_alone=False)
+    make_runner_quick()
+    make_runner_quick()
     for _ in range(2):
         assert userstate.get_dofn_specs(stateful) == expected
         assert userstate.is_stateful_dofn(stateful)
@@ -66,7 +62,7 @@ def test_states_are_found_as_ever():
 
 
 def test_a_stage_ends_at_once():
-    make_runner_quick(is_alone=False)
+    make_runner_quick()
     sampler = StateSampler("stage", CounterFactory())
     assert sampler.sampling_period_ms == SAMPLING_MS
     waits = []
@@ -83,16 +79,5 @@ def test_a_stage_ends_at_once():
 
 def test_another_beam_is_left_as_it_is():
     StateSampler.__init__.__defaults__ = (77,)
-    make_runner_quick(is_alone=False)
+    make_runner_quick()
     assert StateSampler.__init__.__defaults__ == (77,)
-
-
-def test_only_a_process_alone_leaves_its_pickles_as_they_are():
-    value = {"a": list(range(1000))}
-    make_runner_quick(is_alone=False)
-    compressed = cloudpickle_pickler.dumps(value)
-    make_runner_quick(is_alone=True)
-    make_runner_quick(is_alone=True)
-    plain = cloudpickle_pickler.dumps(value)
-    assert cloudpickle_pickler.loads(plain) == value
-    assert bz2.decompress(base64.b64decode(compressed)) == base64.b64decode(plain)
