@@ -26,7 +26,6 @@ NOT_FOR_A_RUN = (
     "matplotlib",
     "rich",
     "starlette",
-    "pystac",
     "timm",
     "scipy.linalg",
 )
