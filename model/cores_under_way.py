@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, Protocol
 
 from model.cores import CoreProbability
@@ -121,8 +121,7 @@ class ThreadedWork:
     def __init__(self, pool: ThreadPoolExecutor, run: Callable[[], Any]) -> None:
         self.begun_s: float | None = None
         self.ended_s: float | None = None
-        self._run = run
-        self._future: Future[Any] = pool.submit(self._timed)
+        self._future: Future[Any] = pool.submit(self._timed, run)
 
     @property
     def is_over(self) -> bool:
@@ -132,15 +131,21 @@ class ThreadedWork:
     def stop(self) -> None:
         """Do not begin it; wait for it if it has begun."""
         if not self._future.cancel():
-            self._future.exception()
+            wait([self._future])
 
     def results(self) -> Any:
-        """Wait for what it returns."""
-        return self._future.result()
+        """Wait for what it returns; to be called once."""
+        try:
+            return self._future.result()
+        finally:
+            # An error holds this frame, which holds the future, which holds the error: a circle
+            # that keeps a tile in memory.
+            self._future = Future()
+            self._future.cancel()
 
-    def _timed(self) -> Any:
+    def _timed(self, run: Callable[[], Any]) -> Any:
         self.begun_s = time.perf_counter()
         try:
-            return self._run()
+            return run()
         finally:
             self.ended_s = time.perf_counter()

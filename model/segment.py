@@ -475,7 +475,9 @@ class Segmenter:
     def _run_batch(self, stream: int, windows: Sequence[Window]) -> _Levels:
         """A batch's probabilities, uint8, shape (N, h, w), and of what part of its windows."""
         with torch.inference_mode(), self._exact_convolutions():
-            staged = self._stages[stream].stage(windows, self.stats.batch_size)
+            # Fewer may have become the rule since this batch was made.
+            size = max(self.stats.batch_size, len(windows))
+            staged = self._stages[stream].stage(windows, size)
             seen = self._inner.intersect(staged.part)
             probability = self._forward(staged, seen.within(staged.part))[: len(windows)]
         # On CUDA this lands in pinned memory; what calls this waits for it once, at the end.
@@ -503,7 +505,8 @@ class Segmenter:
         """The highest level that a first look shows of each window, uint8, shape (N,)."""
         assert self._look is not None
         with torch.inference_mode(), self._exact_convolutions():
-            staged = self._look_stages[stream].stage(windows, self.stats.batch_size)
+            size = max(self.stats.batch_size, len(windows))
+            staged = self._look_stages[stream].stage(windows, size)
             # Beyond the core as well: a building that ends just within it must not lose that end.
             beyond = self._core_and(self.margin_px // 2).intersect(staged.part)
             highest = self._look.highest(staged, beyond.within(staged.part))[: len(windows)]

@@ -14,6 +14,7 @@ left to do here does not wait for the others either.
 import itertools
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, Generic, TypeVar
@@ -104,8 +105,11 @@ class StreamedItems(Generic[Item, Result]):
             index, item = first[0]
             try:
                 self._results[index] = self._work(stream, item)
-            except BaseException:
+            except BaseException as error:
                 self._is_over.set()
+                # Its future keeps the error until somebody asks for the results; that must not
+                # keep a failed pass in memory, where another one is tried because of it.
+                traceback.clear_frames(error.__traceback__)
                 raise
             finally:
                 self.ended_s = time.perf_counter()

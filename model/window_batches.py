@@ -1,6 +1,8 @@
 """The windows of tiles in batches, on several streams, with less of both when memory runs out."""
 
 import logging
+import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
@@ -35,6 +37,7 @@ class TileWindows(Generic[_Result]):
         with_less: Callable[[str], _Results[_Result]],
     ) -> None:
         self._batches, self._streamed, self._with_less = batches, streamed, with_less
+        self._retried_s: float | None = None
 
     @property
     def begun_s(self) -> float | None:
@@ -44,7 +47,7 @@ class TileWindows(Generic[_Result]):
     @property
     def ended_s(self) -> float | None:
         """When the last window so far ended; None before."""
-        return self._streamed.ended_s
+        return self._retried_s or self._streamed.ended_s
 
     @property
     def is_over(self) -> bool:
@@ -64,7 +67,9 @@ class TileWindows(Generic[_Result]):
         results = _unless_out_of_memory(self._streamed.results)
         if isinstance(results, str):
             # Outside the except block, since a live traceback keeps the tensors alive.
-            return self._with_less(results)
+            again = self._with_less(results)
+            self._retried_s = time.perf_counter()
+            return again
         return list(zip(self._batches, results, strict=True))
 
 
@@ -87,6 +92,7 @@ class WindowBatches:
         self._input_px, self._device, self._num_threads = input_px, device, num_threads
         self._stats = stats
         self._streams = Streams(stats.num_streams, num_threads)
+        self._deciding = threading.Lock()
 
     def begin(
         self,
@@ -122,8 +128,9 @@ class WindowBatches:
         def with_less(reason: str) -> _Results[_Result]:
             # What runs beside it would take the memory that this is to have.
             self._streams.settle()
-            if self._stats.num_streams > 1:
-                self._do_with_less(reason)
+            with self._deciding:
+                if self._stats.num_streams > 1:
+                    self._do_with_less(reason)
             return again()
 
         return TileWindows(batches, self._streams.begin(work, windows), with_less)
@@ -159,7 +166,8 @@ class WindowBatches:
             if not isinstance(results, str):
                 return list(zip(batches, results, strict=True))
             # Outside the except block, since a live traceback keeps the tensors alive.
-            self._do_with_less(results)
+            with self._deciding:
+                self._do_with_less(results)
 
     def on_streams(
         self, work: Callable[[int, _Item], _Result], items: Sequence[_Item], num_whole: int

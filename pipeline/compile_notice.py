@@ -1,11 +1,13 @@
 """Word of kernels being compiled: on a fresh machine some take half a minute, once."""
 
+import contextlib
 import math
 import threading
 import time
 
 from numba.core import event
 
+from geo.errors import EveryroofError
 from pipeline.journal import AnyJournal
 
 INTERVAL_S = 2.0
@@ -28,7 +30,9 @@ class CompileNotice(event.Listener):  # type: ignore[misc]
         now = time.monotonic()
         if now - self._said_at >= INTERVAL_S:
             self._said_at = now
-            self._journal.write("compiling")
+            # An error would leave through numba, as if the kernel had failed.
+            with contextlib.suppress(OSError, EveryroofError):
+                self._journal.write("compiling")
 
     def on_end(self, event: event.Event) -> None:
         """Whatever comes next in the journal says that it goes on."""

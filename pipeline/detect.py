@@ -202,9 +202,7 @@ class TileDetector:
         waiting, self._reading = self._reading, None
         if waiting is not None:
             yield from self._segment(*waiting, is_last=True)
-        last, self._in_network = self._in_network, None
-        if last is not None:
-            yield from self._end_tile(last)
+        yield from self._end_network()
         while self._tracing:
             yield self._tracing.pop(0).result()
 
@@ -275,8 +273,13 @@ class TileDetector:
             yield self._failed(tile, error)
             return
         watch.wait_read_s = self._idle_s(begin)
+        if self._in_network is not None and self._in_network.layers.is_over:
+            # However many stored tiles follow, what is found is stored now.
+            yield from self._end_network()
         task = prepared.task
         if task is None:
+            # It has ended workers before, mostly for want of memory.
+            yield from self._end_network()
             yield self._detect_alone(tile)
             return
         if prepared.layers is None:
@@ -290,7 +293,7 @@ class TileDetector:
             yield self._failed(tile, error)
             return
         begun = _InNetwork(task=task, layers=layers, watch=watch)
-        if layers.is_over:
+        if layers.is_over and layers.begun_s is None:
             # Nothing to see there: the next tile is read while the network is with the one before.
             yield from self._end_tile(begun)
             return
@@ -299,6 +302,12 @@ class TileDetector:
         del prepared, future
         if before is not None:
             yield from self._end_tile(before)
+
+    def _end_network(self) -> Iterator[Detection]:
+        """End the tile that is with the network, if there is one."""
+        last, self._in_network = self._in_network, None
+        if last is not None:
+            yield from self._end_tile(last)
 
     def _end_tile(self, ended: _InNetwork) -> Iterator[Detection]:
         """Wait until the network is through with a tile, and have it traced."""
@@ -311,8 +320,10 @@ class TileDetector:
             yield self._failed(task.tile, error)
             return
         if layers.begun_s is not None and layers.ended_s is not None:
-            watch.segment_s = layers.ended_s - max(layers.begun_s, self._network_ended_s)
-            self._network_ended_s = layers.ended_s
+            # A small tile can be through before the last window of the one before it.
+            begun_s = max(layers.begun_s, self._network_ended_s)
+            watch.segment_s = max(layers.ended_s - begun_s, 0.0)
+            self._network_ended_s = max(self._network_ended_s, layers.ended_s)
         # At most one tile waits behind the network: memory stays flat.
         begin = time.perf_counter()
         traced = [self._tracing.pop(0).result() for _ in range(len(self._tracing) - 1)]

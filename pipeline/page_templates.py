@@ -5,11 +5,14 @@ dataset. Compiled ones are kept as Python keeps modules, in `__pycache__` beside
 this user may write there; elsewhere they are compiled every time.
 """
 
+import contextlib
 import os
+import pickle
 import sys
 from pathlib import Path
 
 import jinja2
+from jinja2.bccache import Bucket
 
 KEPT = Path(__file__).parent / "templates" / "__pycache__"
 
@@ -41,4 +44,20 @@ def _cache(folder: Path) -> jinja2.BytecodeCache | None:
         return None
     if not os.access(folder, os.W_OK):
         return None
-    return jinja2.FileSystemBytecodeCache(str(folder), f"%s-{jinja2.__version__}.jinja")
+    return _ForgivingCache(str(folder), f"%s-{jinja2.__version__}.jinja")
+
+
+class _ForgivingCache(jinja2.FileSystemBytecodeCache):
+    """Jinja2's, for which a file that cannot be read or written is no reason to end a run."""
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        """Read a compiled template; none where the file is damaged."""
+        try:
+            super().load_bytecode(bucket)
+        except (OSError, EOFError, ValueError, pickle.UnpicklingError):
+            bucket.reset()
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        """Keep a compiled template where there is room for it."""
+        with contextlib.suppress(OSError):
+            super().dump_bytecode(bucket)

@@ -1,3 +1,4 @@
+import contextlib
 import gc
 import threading
 import time
@@ -168,6 +169,10 @@ def test_ground_without_a_valid_pixel_is_over_at_once(unet_bundle: Path) -> None
         assert segmenter.stats.num_skipped == 4
 
 
+class _Pass:
+    """Stands for the tensors of a forward pass."""
+
+
 def test_out_of_memory_with_two_tiles_under_way(
     unet_bundle: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -175,10 +180,15 @@ def test_out_of_memory_with_two_tiles_under_way(
     segmenter = _load(unet_bundle, batch_size=2)
     expected = [segmenter.segment_cores(*tile) for tile in tiles]
     forward, running, most = segmenter._network.__call__, [0], [0]
+    passes: list[weakref.ref[_Pass]] = []
 
     def limited(*args: object) -> torch.Tensor:
         if threading.current_thread().name.startswith("stream"):
+            tensors = _Pass()
+            passes.append(weakref.ref(tensors))
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        # Nothing of what failed is left in memory, nor waits for the collector.
+        assert [each() for each in passes] == [None] * len(passes)
         running[0] += 1
         most[0] = max(most[0], running[0])
         try:
@@ -187,9 +197,15 @@ def test_out_of_memory_with_two_tiles_under_way(
             running[0] -= 1
 
     monkeypatch.setattr(segmenter, "_network", limited)
-    begun = [segmenter.begin_cores(*tile) for tile in tiles]
-    for each, cores in zip(begun, expected, strict=True):
-        _assert_same(each.result(), cores)
+    gc.collect()
+    gc.disable()
+    try:
+        begun = [segmenter.begin_cores(*tile) for tile in tiles]
+        for each, cores in zip(begun, expected, strict=True):
+            _assert_same(each.result(), cores)
+    finally:
+        gc.enable()
+    assert len(passes) >= 2
     stats = segmenter.stats
     # Both failed in streams; that is one reason to have none, and none to halve the batch.
     assert (stats.num_streams, stats.batch_size, stats.num_halvings) == (1, 2, 0)
@@ -258,5 +274,33 @@ def test_pixels_are_let_go_with_the_result(unet_bundle: Path, num_streams: int) 
             time.sleep(0.01)
         assert mask() is None
         assert len(cores) == 4
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("num_streams", [1, 2])
+def test_pixels_of_a_tile_that_failed_are_let_go(
+    unet_bundle: Path, monkeypatch: pytest.MonkeyPatch, num_streams: int
+) -> None:
+    segmenter = _load(unet_bundle, num_streams=num_streams)
+
+    def hold(_: int) -> None:
+        raise ValueError("a bad window")
+
+    _held_up(segmenter, monkeypatch, hold)
+    pixels, valid = _tile(0)
+    mask = weakref.ref(valid)
+    gc.collect()
+    gc.disable()
+    try:
+        begun = segmenter.begin_cores(pixels, valid)
+        with contextlib.suppress(ValueError):
+            begun.result()
+        assert begun.is_over
+        del begun, pixels, valid
+        # A thread may hold its last call until the next one.
+        with contextlib.suppress(ValueError):
+            segmenter.begin_cores(*_tile(2)).result()
+        assert mask() is None
     finally:
         gc.enable()

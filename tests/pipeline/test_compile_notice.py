@@ -44,6 +44,19 @@ def test_what_is_compiled_already_is_not_told_of(tmp_path: Path) -> None:
     assert not _events(tmp_path / "journal")
 
 
+def test_a_journal_that_cannot_be_written_fails_no_kernel(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    journal = Journal(tmp_path / "folder" / "journal")
+    (tmp_path / "folder").rmdir()
+    tell_of_compiling(journal)
+
+    @numba.njit
+    def quadrupled(value: int) -> int:
+        return 4 * value
+
+    assert quadrupled(2) == 8
+
+
 def test_the_progress_says_so_until_something_else_happens() -> None:
     state = RunState()
     state.update({"event": "compiling", "time": 1.0})

@@ -1,9 +1,11 @@
 """Tiles on their way through reading, the network and tracing, in one process."""
 
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from running import make_config
 from synthetic import draw_town, write_town
@@ -12,6 +14,7 @@ from geo.errors import EveryroofError
 from geo.grid import Tile
 from pipeline import detect
 from pipeline.detect import Detection, TileDetector, load_segmenter
+from pipeline.isolated import IsolatedOutcome
 from pipeline.output_folder import prepare_output
 from pipeline.spec import resolve_config
 
@@ -76,6 +79,23 @@ def test_the_network_has_the_next_tile_before_it_ends_with_this_one(
     log = _log(detector, monkeypatch)
     tiles = _tiles(detector)
     assert len(tiles) >= 9
+    run, begin = detector.segmenter._run_batch, detector.segmenter.begin_cores
+    of_tiles: list[np.ndarray] = []
+
+    def noted_begin(pixels: np.ndarray, *args: Any, **options: Any) -> Any:
+        of_tiles.append(pixels)
+        return begin(pixels, *args, **options)
+
+    def held(stream: int, windows: Any) -> Any:
+        # Until the next tile is there, so that no tile is through before.
+        (mine,) = (k for k, px in enumerate(of_tiles) if np.shares_memory(px, windows[0][0]))
+        deadline = time.monotonic() + 60
+        while len(of_tiles) < min(mine + 2, len(tiles)) and time.monotonic() < deadline:
+            time.sleep(0.005)
+        return run(stream, windows)
+
+    monkeypatch.setattr(detector.segmenter, "begin_cores", noted_begin)
+    monkeypatch.setattr(detector.segmenter, "_run_batch", held)
     found = _detect(detector, tiles)
     assert {each.record.status for each in found.values()} == {"ok", "empty"}
     for index in range(len(tiles) - 1):
@@ -90,7 +110,7 @@ def test_the_times_of_tiles_add_up_to_no_more_than_the_clock(detector: TileDetec
     found = _detect(detector, _tiles(detector))
     wall_s = time.perf_counter() - begin
     watches = [each.watch for each in found.values()]
-    assert all(watch.segment_s > 0 for watch in watches)
+    assert all(watch.segment_s >= 0 for watch in watches)
     spent_s = sum(watch.wait_read_s + watch.segment_s + watch.wait_trace_s for watch in watches)
     assert 0.3 * wall_s < spent_s <= wall_s
 
@@ -135,3 +155,75 @@ def test_stored_tiles_and_new_ones_in_turns(detector: TileDetector) -> None:
         if index % 2 == 0:
             assert again[key].record == first[key].record
             assert again[key].ref == first[key].ref
+
+
+def test_a_tile_that_is_through_before_the_one_before_it_took_no_less_than_nothing(
+    detector: TileDetector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiles = _tiles(detector)
+    segmenter = detector.segmenter
+    run, number, lock = segmenter._run_batch, iter(range(10_000)), threading.Lock()
+    ended, others_are_through = [], threading.Event()
+
+    def held(*args: Any) -> Any:
+        with lock:
+            mine = next(number)
+        if mine == 3:
+            # The last window of the first tile ends behind all of the second one's.
+            assert others_are_through.wait(60)
+        done = run(*args)
+        with lock:
+            ended.append(mine)
+            if {4, 5, 6, 7} <= set(ended):
+                others_are_through.set()
+        return done
+
+    monkeypatch.setattr(segmenter, "_run_batch", held)
+    begin = time.perf_counter()
+    found = _detect(detector, [tile for tile in tiles if _num_windows(detector, tile) == 4])
+    wall_s = time.perf_counter() - begin
+    assert others_are_through.is_set()
+    segment_s = [each.watch.segment_s for each in found.values()]
+    assert min(segment_s) >= 0
+    assert sum(segment_s) <= wall_s
+
+
+def _num_windows(detector: TileDetector, tile: Tile) -> int:
+    return int(detector.cover.core_mask(tile).sum())
+
+
+def test_what_the_network_is_through_with_is_stored_while_stored_tiles_follow(
+    detector: TileDetector,
+) -> None:
+    tiles = _tiles(detector)
+    _detect(detector, tiles[2:6])
+    ended = [*detector.start(tiles[0]), *detector.start(tiles[2])]
+    deadline = time.monotonic() + 60
+    while not detector._in_network.layers.is_over and time.monotonic() < deadline:
+        time.sleep(0.01)
+    ended += [each for tile in tiles[3:6] for each in detector.start(tile)]
+    assert detector._in_network is None
+    assert len([each for each in ended if each.watch is None]) == 3
+    ended += detector.finish()
+    assert len(ended) == 5
+
+
+def test_a_tile_that_killed_workers_is_tried_with_nothing_beside_it(
+    detector: TileDetector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiles = _tiles(detector)[:4]
+    alone = []
+
+    def isolated(spec: Any, tile: Tile) -> IsolatedOutcome:
+        alone.append((tile, detector._in_network))
+        return IsolatedOutcome(is_stored=False, reason="it died again")
+
+    monkeypatch.setattr(detect, "detect_isolated", isolated)
+    task = detector._task(tiles[2], is_isolated=False)
+    for _ in range(detect.ATTEMPTS_IN_COMPANY):
+        detector.store.mark_attempt(task.tile_hash)
+    found = _detect(detector, tiles)
+    assert alone == [(tiles[2], None)]
+    statuses = [found[tile.zone, tile.row, tile.col].record.status for tile in tiles]
+    assert statuses[2] == "failed"
+    assert "failed" not in statuses[:2] + statuses[3:]

@@ -1,6 +1,7 @@
 """Templates: compiled once, where they can be kept."""
 
 import sys
+import tempfile
 from pathlib import Path
 
 import jinja2
@@ -46,6 +47,31 @@ def test_where_nothing_can_be_kept_templates_are_compiled(
         template_environment(kept).get_template(NAME)
     assert compiled == [NAME, NAME]
     assert not kept.exists()
+
+
+@pytest.mark.parametrize("num_bytes", [0, 5, 15, 25, 60, 2000])
+def test_a_damaged_file_is_no_file(
+    tmp_path: Path, compiled: list[str | None], num_bytes: int
+) -> None:
+    template_environment(tmp_path).get_template(NAME)
+    (path,) = tmp_path.iterdir()
+    whole = path.read_bytes()
+    path.write_bytes(whole[:num_bytes])
+    template_environment(tmp_path).get_template(NAME)
+    assert compiled == [NAME, NAME]
+    assert path.read_bytes() == whole
+
+
+def test_a_full_disk_is_no_reason_to_fail(
+    tmp_path: Path, compiled: list[str | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "NamedTemporaryFile", full)
+    template_environment(tmp_path).get_template(NAME)
+    assert compiled == [NAME]
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_package_has_its_templates() -> None:
