@@ -26,6 +26,7 @@ from geo.rim import CONFIDENCES, Confidence
 from model.bundle_file import METADATA_KEY, read_bytes, read_header
 from model.errors import BundleError, ModelError
 from model.unet import NetworkConfig, build_network
+from model.uninitialised import Uninitialised
 from model.windows import check_window
 
 FORMAT_VERSION = 1
@@ -218,7 +219,8 @@ class Bundle:
 
     def build(self) -> nn.Module:
         """The network with these weights: float32, on the CPU, in evaluation mode."""
-        network = build_network(self.meta.network)
+        with Uninitialised():
+            network = build_network(self.meta.network)
         network.load_state_dict(self.state_dict, strict=True)
         return network.float().eval()
 
@@ -318,7 +320,8 @@ def check_weights(config: NetworkConfig, tensors: Mapping[str, Tensor]) -> None:
         BundleError: naming the first tensors that do not fit.
     """
     try:
-        with torch.device("meta"):
+        # Not on the meta device: some encoders compute with values while they are built.
+        with Uninitialised():
             expected = build_network(config).state_dict()
     except ModelError as error:
         raise BundleError(str(error)) from error

@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
+from model.deferred_compiler import compiler_deferred
 from model.errors import NetworkError
 from model.pixel_net import ColourNet
 from model.separation import Separation, building_probability, num_channels
@@ -128,7 +129,8 @@ def build_network(config: NetworkConfig, *, encoder_weights: str | None = None) 
 
 def _build_unet(config: NetworkConfig, encoder_weights: str | None = None) -> nn.Module:
     # Here, since the import takes seconds and the colour network does without.
-    import segmentation_models_pytorch as smp
+    with compiler_deferred():
+        import segmentation_models_pytorch as smp
 
     attention = None if config.decoder_attention == "none" else config.decoder_attention
     try:
