@@ -1,9 +1,9 @@
 """Imports of network libraries without torch's compiler, which none of them needs to be imported.
 
-torchvision imports a function of the compiler that only detectors call, timm marks some functions as
-not to be compiled: either brings torch._dynamo with sympy and triton, 860 modules, two seconds and
-a tenth of a gigabyte in every worker. Here both meet a stand-in that remembers what was marked, and
-brings the compiler as soon as anything else is asked for.
+torchvision imports a function of the compiler that only detectors call, timm marks some functions
+as not to be compiled: either brings torch._dynamo with sympy and triton, 860 modules, two seconds
+and a tenth of a gigabyte in every worker. Here both meet a stand-in that remembers what was marked,
+and brings the compiler as soon as anything else is asked for.
 """
 
 import contextlib
