@@ -132,8 +132,11 @@ constraints: $(STAMP)
 		--editable '.[dev]'
 	$(BIN)/python -c 'import json; \
 		found = [r["metadata"] for r in json.load(open(".constraints.json"))["install"]]; \
-		pins = [p["name"] + "==" + p["version"] for p in found if p["name"] != "everyroof"]; \
-		header = [line for line in open("constraints.txt") if line.startswith("#")]; \
+		lines = open("constraints.txt").read().splitlines(keepends=True); \
+		header = [line for line in lines if line.startswith("#")]; \
+		pins = [line.rstrip() for line in lines if ";" in line and not line.startswith("#")]; \
+		kept = {pin.split("==")[0] for pin in pins} | {"everyroof"}; \
+		pins += [p["name"] + "==" + p["version"] for p in found if p["name"] not in kept]; \
 		pins.sort(key=str.lower); \
 		open("constraints.txt", "w").write("".join(header) + "\n".join(pins) + "\n")'
 	rm -f .constraints.json

@@ -302,7 +302,12 @@ def conditions_of(dataset: Dataset, query: Query) -> list[Condition]:
 
 def _box(bbox: Bounds) -> shapely.Geometry:
     west, south, east, north = bbox
-    return shapely.box(west, south, east + (_TURN_DEG if east < west else 0.0), north)
+    east += _TURN_DEG if east < west else 0.0
+    if west < east and south < north:
+        return shapely.box(west, south, east, north)
+    # A polygon without area would vanish where it is united with itself a turn away.
+    corners = dict.fromkeys([(west, south), (east, north)])
+    return shapely.LineString(corners) if len(corners) == 2 else shapely.Point(*corners)
 
 
 def _asked(conditions: Sequence[Condition], shard: DatasetShard) -> list[Condition] | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 import pytest
+from packaging.requirements import Requirement
 
 from pipeline.cli.main import cli
 from pipeline.config import load_config
@@ -273,7 +274,12 @@ def test_constraints_are_plain_pins():
     assert [pin for pin in pins if not re.fullmatch(r"[\w.-]+==[\w.!+]+(\s*;.+)?", pin)] == []
     names = [re.sub(r"[-_.]+", "-", pin.split("==")[0]).lower() for pin in pins]
     assert "everyroof" not in names
-    assert len(set(names)) == len(names)
+    for python in ("3.11", "3.12", "3.13"):
+        requirements = [Requirement(pin) for pin in pins]
+        marks = [found.marker for found in requirements]
+        holds = [mark is None or mark.evaluate({"python_version": python}) for mark in marks]
+        held = [name for name, is_held in zip(names, holds, strict=True) if is_held]
+        assert sorted(held) == sorted(set(names)), python
 
 
 def test_constraints_name_every_dependency():

@@ -146,6 +146,16 @@ def test_the_rows_of_a_query_are_those_an_oracle_finds(drawn, data):
     assert count_footprints(dataset, query) == len(expected)
 
 
+def test_a_box_without_height_is_a_line(drawn):
+    dataset, rows = drawn
+    for at in range(0, len(rows), 100):
+        lon, lat = rows["longitude"][at].as_py(), rows["latitude"][at].as_py()
+        query = Query(bbox=(lon, lat, wrapped(lon + 1e-4), lat), is_touching=True)
+        found = pa.Table.from_batches(list(read_batches(dataset, query)), schema=PUBLIC_SCHEMA)
+        assert rows["id"][at].as_py() in found["id"].to_pylist()
+        assert found.equals(oracle(rows, query))
+
+
 def test_everything_comes_in_the_order_of_the_files(drawn):
     dataset, rows = drawn
     found = pa.Table.from_batches(read_batches(dataset), schema=PUBLIC_SCHEMA)
