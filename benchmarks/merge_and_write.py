@@ -107,7 +107,8 @@ class Stages:
         keys = [key for item in blocks.items() for key in do_finish.process(item)]
         do_resolve = resolve._ResolveDoFn(self.spec)
         do_resolve.setup()
-        return [pair for key in keys for pair in do_resolve.process(key, len(keys))]
+        resolved = [pair for key in keys for pair in do_resolve.process(key, [])]
+        return resolved + [each.value for each in do_resolve.finish_bundle()]
 
     def _detect(self) -> Iterator[TileRef]:
         detector, cover = SimulatedDetector(self.spec, self._land), Cover(self.spec)
@@ -120,7 +121,7 @@ class Stages:
     def merge(self) -> None:
         """All levels, and what was joined read back as FinishFootprints does."""
         sizes = merge.level_sizes(Cover(self.spec).tile_extent().values())
-        pieces = [merge._tile_pieces(ref) for ref in self.refs if ref.num_pieces]
+        pieces = list(itertools.chain.from_iterable(map(merge._tile_pieces, self.refs)))
         self.merged: list[tuple[TileKey, bytes]] = []
         for level, size in enumerate(sizes, start=1):
             do_merge = merge._MergeDoFn(self.spec, level, size)
