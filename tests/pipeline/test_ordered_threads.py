@@ -65,3 +65,40 @@ def test_a_worker_takes_its_share_of_the_cores(monkeypatch: pytest.MonkeyPatch) 
     assert worker_threads() == 6
     monkeypatch.delenv("EVERYROOF_THREADS")
     assert worker_threads() == 1
+
+
+@pytest.mark.parametrize("number", [1, 2, 5])
+def test_items_begun_one_by_one_come_in_their_order_and_all_of_them_in_the_end(number: int) -> None:
+    threads, results = OrderedThreads(number, "test"), []
+
+    def square(item: int) -> int:
+        time.sleep(0.001 * (item % 3))
+        return item * item
+
+    for item in range(20):
+        results += threads.begin(square, item)
+        # With one thread nothing waits; else no more than there are threads.
+        assert item + 1 - len(results) <= (0 if number == 1 else number)
+    results += threads.finish()
+    assert results == [item * item for item in range(20)]
+    assert list(threads.finish()) == []
+    threads.close()
+
+
+def test_what_is_dropped_is_neither_begun_nor_told() -> None:
+    threads, begun, gate = OrderedThreads(2, "test"), [], threading.Event()
+
+    def work(item: int) -> int:
+        begun.append(item)
+        gate.wait(TIMEOUT_S)
+        return item
+
+    for item in range(2):
+        assert list(threads.begin(work, item)) == []
+    threads.drop()
+    gate.set()
+    assert list(threads.finish()) == []
+    assert list(threads.begin(work, 7)) == []
+    assert list(threads.finish()) == [7]
+    threads.close()
+    assert set(begun) <= {0, 1, 7}
