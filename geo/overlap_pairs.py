@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import shapely
 
-from geo.box_pairs import meeting_boxes
 from geo.errors import DatasetError, GeometryError
 from geo.grid import METRES_PER_DEGREE, NUM_ZONES, ZONE_WIDTH_DEG
 from geo.lattice_rings import STEPS_PER_DEGREE, LatticeRings, no_rings, rings_from_wkb
@@ -109,13 +108,14 @@ def find_candidates(table: pa.Table, context: pa.Table) -> RowPairs:
     zone = np.concatenate([_zones(table), _zones(context)])
     is_one_zone = len(zone) == 0 or bool((zone == zone[0]).all())
     asking = np.arange(num_owned if is_one_zone else len(zone))
-    first, second = meeting_boxes(bounds[asking], bounds)
+    boxes = shapely.box(*bounds.T)
+    first, second = shapely.STRtree(boxes).query(boxes[asking])
     once = first < second  # an owned row comes before any context row
     # The same place on both sides of the antimeridian: eastern rows meet the western ones turned.
     east = np.flatnonzero(bounds[:, 2] > 180 - _ANTIMERIDIAN_REACH_DEG)
     west = np.flatnonzero(bounds[:, 0] < -180 + _ANTIMERIDIAN_REACH_DEG)
-    turned = bounds[west] + [_TURN_DEG, 0, _TURN_DEG, 0]
-    from_east, from_west = meeting_boxes(bounds[east], turned)
+    turned = shapely.box(*(bounds[west] + [_TURN_DEG, 0, _TURN_DEG, 0]).T)
+    from_east, from_west = shapely.STRtree(turned).query(boxes[east])
     pairs = RowPairs(
         first=np.concatenate([first[once], east[from_east]]),
         second=np.concatenate([second[once], west[from_west]]),

@@ -4,7 +4,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -29,7 +29,6 @@ class OrderedThreads:
     def __init__(self, number: int, name: str) -> None:
         self._number = number
         self._pool = ThreadPoolExecutor(number, name) if number > 1 else None
-        self._running: deque[Future[Any]] = deque()
 
     def map(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """Results in the order of the items; no more are held than there are threads.
@@ -37,39 +36,20 @@ class OrderedThreads:
         Raises:
             Exception: what the work raised, at that result's turn; no item is begun after it.
         """
+        if self._pool is None:
+            yield from map(work, items)
+            return
+        running: deque[Future[Result]] = deque()
         try:
             for item in items:
-                yield from self.begin(work, item)
-            yield from self.finish()
+                if len(running) == self._number:
+                    yield running.popleft().result()
+                running.append(self._pool.submit(work, item))
+            while running:
+                yield running.popleft().result()
         finally:
-            self.drop()
-
-    def begin(self, work: Callable[[Item], Result], item: Item) -> Iterator[Result]:
-        """Begin with an item; gives the result of the oldest one where all threads are busy.
-
-        Raises:
-            Exception: what the work on that one raised.
-        """
-        if self._pool is None:
-            yield work(item)
-            return
-        if len(self._running) == self._number:
-            yield self._running.popleft().result()
-        self._running.append(self._pool.submit(work, item))
-
-    def finish(self) -> Iterator[Any]:
-        """Results of all items under way, the oldest first.
-
-        Raises:
-            Exception: what the work on one of them raised, at its turn.
-        """
-        while self._running:
-            yield self._running.popleft().result()
-
-    def drop(self) -> None:
-        """Forget the items under way; those that no thread has taken up yet are not begun."""
-        while self._running:
-            self._running.popleft().cancel()
+            for future in running:
+                future.cancel()
 
     def close(self) -> None:
         """End the threads when they are done."""

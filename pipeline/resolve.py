@@ -4,7 +4,6 @@ A tile's footprints are judged together with those of the tiles around it (read 
 of the neighbouring UTM zone), so that both sides of every edge decide alike.
 """
 
-import dataclasses
 import functools
 import time
 from collections.abc import Iterable, Iterator
@@ -13,9 +12,6 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
-from apache_beam.transforms.window import GlobalWindow
-from apache_beam.utils.timestamp import MIN_TIMESTAMP
-from apache_beam.utils.windowed_value import WindowedValue
 
 from geo.grid import METRES_PER_DEGREE, NUM_ZONES, unwrap_longitude
 from geo.object_path import ObjectPath
@@ -25,7 +21,6 @@ from geo.shards import count_cells
 from pipeline.counters import count, note_element
 from pipeline.cover import Cover
 from pipeline.finish import work_name
-from pipeline.ordered_threads import OrderedThreads, worker_threads
 from pipeline.spec import JobSpec, TileKey
 from pipeline.tile_store import (
     MissingTableError,
@@ -36,8 +31,6 @@ from pipeline.tile_store import (
 )
 
 STAGE = "ResolveOverlaps"
-MAX_THREADS = 4
-"""Tiles at once, at most: each holds the rows that it looks at in memory."""
 MAX_KEPT_TABLES = 32
 """Finished tables that a worker keeps in memory."""
 MAX_KEPT_BOUNDS = 1 << 14
@@ -66,27 +59,8 @@ class ResolveOverlaps(beam.PTransform):
         return keys | "ResolveTile" >> beam.ParDo(_ResolveDoFn(self._spec), finished=self._finished)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _ResolvedTile:
-    """A tile whose final table is in the store; without footprints there is none.
-
-    Attributes:
-        key: of the tile.
-        cells: its footprints per S2 cell.
-        counts: what was trimmed and dropped, by the name of the counter.
-        dropped: what was dropped, by reason.
-        seconds: that it took.
-    """
-
-    key: TileKey
-    cells: CellCounts
-    counts: dict[str, int]
-    dropped: dict[str, int]
-    seconds: float
-
-
 class _ResolveDoFn(beam.DoFn):
-    """Resolves the overlaps of tiles' footprints, several tiles of a bundle at once."""
+    """Resolves the overlaps of one tile's footprints."""
 
     def __init__(self, spec: JobSpec) -> None:
         self._spec = spec
@@ -96,69 +70,39 @@ class _ResolveDoFn(beam.DoFn):
         self._cover = Cover(self._spec)
         self._finished = _FinishedTables(self._store, self._spec.run_token)
         self._journal = self._store.journal(self._spec.run_token)
-        self._threads = OrderedThreads(min(worker_threads(), MAX_THREADS), "resolve")
-
-    def start_bundle(self) -> None:
-        # What a bundle that failed left behind is done again by whoever gets it.
-        self._threads.drop()
 
     def process(
         self, key: TileKey, finished: Iterable[None]
     ) -> Iterable[tuple[TileKey, CellCounts]]:
-        for tile in self._threads.begin(self._resolve, key):
-            yield from self._note(tile)
-
-    def finish_bundle(self) -> Iterable[Any]:
-        # Noted, and the journal put where others read it, before they are handed on.
-        ended = [result for tile in self._threads.finish() for result in self._note(tile)]
-        self._journal.flush()
-        for result in ended:
-            yield WindowedValue(result, MIN_TIMESTAMP, [GlobalWindow()])
-
-    def teardown(self) -> None:
-        if hasattr(self, "_threads"):
-            self._threads.close()
-
-    def _resolve(self, key: TileKey) -> _ResolvedTile:
         begin = time.perf_counter()
         table, facts = self._finished.load(key)
         context = self._context(key, table, facts["bounds"])
         result = resolve_overlaps(table, context, self._spec.config.overlap)
         final = self._inside_aoi(result.table)
-        cells: CellCounts = []
-        if len(final):
-            path = self._store.work_path(self._spec.run_token, "resolved", work_name(key))
-            write_table(path, final, is_rewritten=True)
-            numbers, counts = count_cells(final["s2_cell"].to_numpy())
-            cells = list(zip(numbers.tolist(), counts.tolist(), strict=True))
-        return _ResolvedTile(
-            key=key,
-            cells=cells,
-            counts={
-                "trimmed": result.num_trimmed,
-                "dropped-twins": result.num_dropped_twins,
-                "dropped-small": result.num_dropped_small,
-                "dropped-parts": result.num_dropped_parts,
-            },
+        count(STAGE, "trimmed", result.num_trimmed)
+        count(STAGE, "dropped-twins", result.num_dropped_twins)
+        count(STAGE, "dropped-small", result.num_dropped_small)
+        count(STAGE, "dropped-parts", result.num_dropped_parts)
+        note_element(
+            self._journal,
+            STAGE,
+            begin,
+            trimmed=result.num_trimmed,
             dropped={
                 "twin": result.num_dropped_twins,
                 "covered": result.num_dropped_small,
                 "parts": result.num_dropped_parts,
                 "outside-aoi": len(result.table) - len(final),
             },
-            seconds=time.perf_counter() - begin,
         )
+        if len(final):
+            path = self._store.work_path(self._spec.run_token, "resolved", work_name(key))
+            write_table(path, final, is_rewritten=True)
+            cells, counts = count_cells(final["s2_cell"].to_numpy())
+            yield key, list(zip(cells.tolist(), counts.tolist(), strict=True))
 
-    def _note(self, tile: _ResolvedTile) -> Iterator[tuple[TileKey, CellCounts]]:
-        # Beam's counters and the journal belong to the thread that Beam calls.
-        for name, number in tile.counts.items():
-            count(STAGE, name, number)
-        begin = time.perf_counter() - tile.seconds
-        note_element(
-            self._journal, STAGE, begin, trimmed=tile.counts["trimmed"], dropped=tile.dropped
-        )
-        if tile.cells:
-            yield tile.key, tile.cells
+    def finish_bundle(self) -> None:
+        self._journal.flush()
 
     def _inside_aoi(self, table: pa.Table) -> pa.Table:
         if self._spec.aoi_wkb is None:
