@@ -107,8 +107,7 @@ class Stages:
         keys = [key for item in blocks.items() for key in do_finish.process(item)]
         do_resolve = resolve._ResolveDoFn(self.spec)
         do_resolve.setup()
-        resolved = [pair for key in keys for pair in do_resolve.process(key, [])]
-        return resolved + [each.value for each in do_resolve.finish_bundle()]
+        return [pair for key in keys for pair in do_resolve.process(key, [])]
 
     def _detect(self) -> Iterator[TileRef]:
         detector, cover = SimulatedDetector(self.spec, self._land), Cover(self.spec)
