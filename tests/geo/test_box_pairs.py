@@ -1,12 +1,14 @@
 """Boxes that meet: the grid finds what looking at every pair finds."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from geo.box_pairs import meeting_boxes
 
 _side = st.integers(0, 40)
+_CLUSTERS = [(0.0, 0.0), (-179.9, 0.0), (179.9, 0.0), (179.9, 80.0)]
 
 
 @st.composite
@@ -15,7 +17,10 @@ def _boxes(draw):
     scale = draw(st.sampled_from([1.0, 0.1, 1e-5]))
     boxes = np.array(corners, np.float64).reshape(-1, 4)
     low, extent = boxes[:, :2], boxes[:, 2:] ** 2 / 80
-    return np.concatenate([low, low + extent], axis=1) * scale + draw(st.sampled_from([0, -179.9]))
+    boxes = np.concatenate([low, low + extent], axis=1) * scale
+    # Nearly a turn around the earth between clusters, in either direction or both.
+    far = draw(st.lists(st.sampled_from(_CLUSTERS), min_size=len(boxes), max_size=len(boxes)))
+    return boxes + np.tile(np.array(far).reshape(-1, 2), 2)
 
 
 @given(_boxes(), _boxes())
@@ -36,6 +41,24 @@ def test_one_hall_among_many_houses():
     first, second = meeting_boxes(np.array([[10.0, 10.0, 50.0, 50.0]]), houses)
     assert len(first) == 41 * 41
     assert len(np.unique(second)) == 41 * 41
+    # As many pairs, the hall among the second.
+    second, first = meeting_boxes(houses, np.array([[10.0, 10.0, 50.0, 50.0]]))
+    assert len(second) == 41 * 41
+    assert not first.any()
     # Everything at one point, and boxes of no extent.
     point = np.zeros((5, 4))
     assert len(meeting_boxes(point, point)[0]) == 25
+
+
+@pytest.mark.timeout(60)
+def test_size_and_distance_cost_no_cells():
+    """A box around the earth, one far from all others, and dust that says nothing of either."""
+    x = np.arange(5000) * 1e-7
+    dust = np.stack([x, x, x + 1e-9, x + 1e-9], axis=1)
+    world = np.array([[-180.0, -90.0, 180.0, 90.0]])
+    alone = np.array([[170.0, 80.0, 170.1, 80.1]])
+    boxes = np.concatenate([dust, world, alone])
+    first, second = meeting_boxes(boxes, boxes)
+    # Each with itself, and all with the world, either way round.
+    assert len(first) == 3 * len(boxes) - 2
+    assert np.bincount(first).max() == len(boxes)
