@@ -58,7 +58,18 @@ def test_size_and_distance_cost_no_cells():
     world = np.array([[-180.0, -90.0, 180.0, 90.0]])
     alone = np.array([[170.0, 80.0, 170.1, 80.1]])
     boxes = np.concatenate([dust, world, alone])
-    first, second = meeting_boxes(boxes, boxes)
+    first, _ = meeting_boxes(boxes, boxes)
     # Each with itself, and all with the world, either way round.
     assert len(first) == 3 * len(boxes) - 2
     assert np.bincount(first).max() == len(boxes)
+
+
+def test_boxes_of_all_sizes_in_far_clusters_meet_once_each():
+    rng = np.random.default_rng(0)
+    clusters = np.array([[0.0, 0.0], [359.8, 0.0], [359.8, 120.0]])
+    low = clusters[rng.integers(0, 3, 600)] + rng.normal(0.0, 0.003, (600, 2))
+    boxes = np.concatenate([low, low + rng.lognormal(-9.0, 2.0, (600, 2))], axis=1)
+    meets = (boxes[:, None, :2] <= boxes[None, :, 2:]).all(axis=2)
+    expected = np.nonzero(meets & meets.T)
+    assert len(expected[0]) > 2 * len(boxes)
+    np.testing.assert_array_equal(meeting_boxes(boxes, boxes), expected)
