@@ -12,6 +12,10 @@ from geo.remote_names import redact
 CACHE_BYTES = 64 << 20
 """Of decoded blocks, for all datasets of the process. rasterio hands GDAL_CACHEMAX on as bytes,
 whereas GDAL's own variable counts megabytes."""
+READER_CACHE_BYTES = 32 << 20
+"""For each of several threads that read: a row of blocks of a large tile, decoded once."""
+
+_num_readers = 1
 
 _REMOTE_DEFAULTS = {
     # One listing per image is wasted on object stores; sidecars (.ovr, .msk) are still probed.
@@ -44,6 +48,16 @@ def is_local_file(path: str) -> bool:
     return os.path.exists(path) or ":" not in os.path.basename(path)
 
 
+def share_cache(num_readers: int) -> None:
+    """Make GDAL's cache large enough for threads that read images side by side.
+
+    Args:
+        num_readers: threads of this process; it is never made smaller.
+    """
+    global _num_readers
+    _num_readers = max(_num_readers, num_readers)
+
+
 def gdal_env(path: str, *, is_alone: bool = False, is_kept: bool = False) -> rasterio.Env:
     """GDAL's settings for reading one image; what stands in the environment wins.
 
@@ -53,7 +67,9 @@ def gdal_env(path: str, *, is_alone: bool = False, is_kept: bool = False) -> ras
         is_kept: datasets opened within share what GDAL keeps of the file, and leave it there: for
             those that are closed before another dataset of the same file.
     """
-    options: dict[str, str | int] = {"GDAL_CACHEMAX": CACHE_BYTES}
+    options: dict[str, str | int] = {
+        "GDAL_CACHEMAX": max(CACHE_BYTES, _num_readers * READER_CACHE_BYTES)
+    }
     if is_remote(path):
         options |= _REMOTE_DEFAULTS
         options |= gdal_s3_options()

@@ -1,5 +1,6 @@
 """Where and in which number type a network runs, and what its bits depend on there."""
 
+import os
 import platform
 from typing import Any, Literal
 
@@ -42,6 +43,20 @@ def pick_device(device: Device) -> torch.device:
         there = ", ".join(name for name, is_there in available.items() if is_there)
         raise SegmentError(f"device = {device!r} is not available here; available: {there}")
     return torch.device(device)
+
+
+def cores_of_worker(device: torch.device) -> int:
+    """Cores of the CPU that a process has, if there is one such process for each GPU.
+
+    Args:
+        device: where its network runs; on a CPU nobody knows what runs beside it, and it is 1.
+    """
+    if device.type == "cpu":
+        return 1
+    has_affinity = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    num_gpus = torch.cuda.device_count() if device.type == "cuda" else 1
+    return max(cores // max(num_gpus, 1), 1)
 
 
 def pick_precision(precision: Precision, device: torch.device) -> str:

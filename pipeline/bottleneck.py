@@ -21,9 +21,11 @@ NAMES = {
 }
 """Words for the parts of `stage_s` that follow one another in a worker."""
 ADVICE = {
-    READING: "put the images nearer, as COGs with overviews, or run more workers",
+    READING: "put the images nearer, as COGs with overviews; where cores are idle, raise "
+    "engine.read_threads, else run more workers",
     NETWORK: "a GPU, more workers, or a lighter model would help most",
-    TRACING: "more workers would help, or a higher threshold if the ground is full of crumbs",
+    TRACING: "where cores are idle, raise engine.trace_threads, else run more workers; or take a "
+    "higher threshold if the ground is full of crumbs",
     SHUFFLES: "the engine starts, waits or moves data: larger tiles, or fewer and warmer workers",
 }
 

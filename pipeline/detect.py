@@ -1,7 +1,7 @@
 """DetectBuildings: tiles -> finished tiles in the store; read, segment and trace fused.
 
-No pixel ever crosses a shuffle. While the network works on one tile, a thread reads the next and
-another traces and stores the last, so that the network does not wait. The next tile's windows are
+No pixel ever crosses a shuffle. While the network works on one tile, threads read the next ones and
+others trace and store the last, so that the network does not wait. The next tile's windows are
 handed over before this one's are through: at the end of a tile no core is idle.
 """
 
@@ -9,8 +9,9 @@ import dataclasses
 import logging
 import os
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 import apache_beam as beam
@@ -20,11 +21,12 @@ from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from apache_beam.utils.windowed_value import WindowedValue
 
 from geo.errors import EveryroofError
+from geo.gdal import share_cache
 from geo.grid import Tile
 from geo.network_use import take_network_use
 from geo.object_path import ObjectPath
 from geo.remote_names import redact
-from model.devices import stable_num_threads
+from model.devices import cores_of_worker, stable_num_threads
 from model.segment import Segmenter
 from pipeline.compile_notice import tell_of_compiling
 from pipeline.counters import count, record_ms
@@ -38,7 +40,7 @@ from pipeline.logs import configure_worker_logging, working_on
 from pipeline.orphan_guard import end_with_supervisor
 from pipeline.plan import TileRun
 from pipeline.probability import write_probability
-from pipeline.side_threads import stand_back, switch_quickly
+from pipeline.side_threads import SideThreads, pick_side_threads, stand_back, switch_quickly
 from pipeline.spec import JobSpec, TileKey
 from pipeline.tile_store import TileResult, TileStore
 from pipeline.tile_work import (
@@ -163,8 +165,9 @@ class DetectBuildings(beam.PTransform):
 class TileDetector:
     """Detects tiles one after the other, reading ahead and tracing behind in threads.
 
-    Memory holds the pixels of two tiles: one with the network, and the next, which is being read or
-    waits behind it; and the probabilities of two being traced.
+    Memory holds the pixels of one tile more than there are threads that read: one with the network,
+    and those that are being read or wait behind it; and the probabilities of one more than are
+    being traced.
     """
 
     def __init__(self, spec: JobSpec, segmenter: Segmenter) -> None:
@@ -175,9 +178,11 @@ class TileDetector:
         self.segmenter = segmenter
         self._journal = self.store.journal(spec.run_token)
         tell_of_compiling(self._journal)
-        self._reader = ThreadPoolExecutor(1, "read", initializer=stand_back)
-        self._tracer = ThreadPoolExecutor(1, "trace", initializer=stand_back)
-        self._reading: tuple[Tile, Future[_Prepared], Stopwatch] | None = None
+        self._threads = side_threads(spec, segmenter)
+        share_cache(self._threads.num_reading)
+        self._reader = ThreadPoolExecutor(self._threads.num_reading, "read", stand_back)
+        self._tracer = ThreadPoolExecutor(self._threads.num_tracing, "trace", stand_back)
+        self._reading: deque[tuple[Tile, Future[_Prepared], Stopwatch]] = deque()
         self._in_network: _InNetwork | None = None
         self._network_ended_s = 0.0
         self._tracing: list[Future[Detection]] = []
@@ -189,19 +194,17 @@ class TileDetector:
             tile: the tile.
             is_isolated: this process was made for this tile; do not make another.
         """
-        waiting, self._reading = self._reading, None
-        if waiting is not None:
-            yield from self._segment(*waiting, is_last=False)
-        # Not sooner: only now the pixels of the tile before last are gone.
+        while len(self._reading) >= self._threads.num_reading:
+            yield from self._segment(*self._reading.popleft(), is_last=False)
+        # Not sooner: only now the pixels of one more tile are gone.
         watch = Stopwatch()
         future = self._reader.submit(self._prepare, tile, watch, is_isolated)
-        self._reading = tile, future, watch
+        self._reading.append((tile, future, watch))
 
     def finish(self) -> Iterator[Detection]:
         """End the tiles under way."""
-        waiting, self._reading = self._reading, None
-        if waiting is not None:
-            yield from self._segment(*waiting, is_last=True)
+        while self._reading:
+            yield from self._segment(*self._reading.popleft(), is_last=not self._reading)
         yield from self._end_network()
         while self._tracing:
             yield self._tracing.pop(0).result()
@@ -280,6 +283,7 @@ class TileDetector:
         if task is None:
             # It has ended workers before, mostly for want of memory.
             yield from self._end_network()
+            wait([future for _, future, _ in self._reading])
             yield self._detect_alone(tile)
             return
         if prepared.layers is None:
@@ -324,9 +328,9 @@ class TileDetector:
             begun_s = max(layers.begun_s, self._network_ended_s)
             watch.segment_s = max(layers.ended_s - begun_s, 0.0)
             self._network_ended_s = max(self._network_ended_s, layers.ended_s)
-        # At most one tile waits behind the network: memory stays flat.
-        begin = time.perf_counter()
-        traced = [self._tracing.pop(0).result() for _ in range(len(self._tracing) - 1)]
+        # At most one tile waits behind those being traced: memory stays flat.
+        begin, num_ended = time.perf_counter(), len(self._tracing) - self._threads.num_tracing
+        traced = [self._tracing.pop(0).result() for _ in range(num_ended)]
         watch.wait_trace_s = self._idle_s(begin)
         self._tracing.append(self._tracer.submit(self._trace, task, done, watch))
         yield from traced
@@ -437,6 +441,17 @@ def _oversize_note(num: int, max_building_m: float) -> str:
     if not num:
         return ""
     return f"{num} component(s) larger than {max_building_m:g} m left out (grid.max_building_m)"
+
+
+def side_threads(spec: JobSpec, segmenter: Segmenter) -> SideThreads:
+    """This worker's threads beside its network."""
+    # Where the job does not know its workers' share of their machine, theirs may be told.
+    known = int(os.environ.get("EVERYROOF_THREADS", 0))
+    return pick_side_threads(
+        spec.config.engine,
+        num_cores=known or cores_of_worker(segmenter.device),
+        is_on_cpu=segmenter.device.type == "cpu",
+    )
 
 
 def load_segmenter(spec: JobSpec) -> Segmenter:

@@ -13,7 +13,6 @@ import datetime
 import hashlib
 import json
 import time
-from collections import OrderedDict
 from typing import Any
 
 import shapely
@@ -25,6 +24,7 @@ from geo.image_reader import ImageReader
 from geo.images import ImageInfo, open_image
 from geo.places import Place
 from pipeline.image_index import IndexedImage, MaskSource
+from pipeline.kept_once import KeptOnce
 from pipeline.opened_images import (
     FAILED_FOR_S,
     OpenedPair,
@@ -71,13 +71,16 @@ class OpenedImage:
 
 
 class ImageShelf:
-    """Opened images and their profiles, shared through the store, the last ones kept in memory."""
+    """Opened images and their profiles, shared through the store, the last ones kept in memory.
+
+    For several threads at once.
+    """
 
     def __init__(self, spec: JobSpec, store: TileStore) -> None:
         self._spec = spec
         self._store = store
-        self._images: OrderedDict[int, OpenedImage] = OrderedDict()
-        self._profiles: OrderedDict[int, ImageProfile] = OrderedDict()
+        self._images: KeptOnce[int, OpenedImage] = KeptOnce(MAX_KEPT_IMAGES)
+        self._profiles: KeptOnce[int, ImageProfile] = KeptOnce(MAX_KEPT_PROFILES)
         self._failed: dict[int, tuple[float, str]] = {}
         self.reader = ImageReader()
         """Reads the images of one tile after the other; the last datasets stay open."""
@@ -93,14 +96,13 @@ class ImageShelf:
             RasterError: if it, or its cloud mask, cannot be opened, or could not be opened by this
                 or another worker in the last `FAILED_FOR_S` seconds.
         """
-        if position not in self._images:
+
+        def make() -> OpenedImage:
             indexed = self._spec.images[position]
             info, mask = self._infos(position, indexed)
-            self._images[position] = OpenedImage(info=info, limit=_limit(indexed, info, mask))
-            while len(self._images) > MAX_KEPT_IMAGES:
-                self._images.popitem(last=False)
-        self._images.move_to_end(position)
-        return self._images[position]
+            return OpenedImage(info=info, limit=_limit(indexed, info, mask))
+
+        return self._images.get(position, make)
 
     def date(self, position: int) -> datetime.date | None:
         """The date of an image: the config's, the catalogue's, or what a worker read in its file.
@@ -119,14 +121,12 @@ class ImageShelf:
         Raises:
             RasterError: if it could not be computed.
         """
-        if position not in self._profiles:
+
+        def make() -> ImageProfile:
             self.make_profile(position)
-            profile = load_profile(self._profile_path(position))
-            self._profiles[position] = profile
-            while len(self._profiles) > MAX_KEPT_PROFILES:
-                self._profiles.popitem(last=False)
-        self._profiles.move_to_end(position)
-        return self._profiles[position]
+            return load_profile(self._profile_path(position))
+
+        return self._profiles.get(position, make)
 
     def make_profile(self, position: int) -> None:
         """Compute and store an image's profile unless it is stored.

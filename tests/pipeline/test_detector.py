@@ -7,26 +7,45 @@ from typing import Any
 
 import numpy as np
 import pytest
-from running import make_config
+from running import make_config, with_options
 from synthetic import draw_town, write_town
 
 from geo.errors import EveryroofError
 from geo.grid import Tile
 from pipeline import detect
 from pipeline.detect import Detection, TileDetector, load_segmenter
+from pipeline.engine_config import EngineConfig
 from pipeline.isolated import IsolatedOutcome
 from pipeline.output_folder import prepare_output
-from pipeline.spec import resolve_config
+from pipeline.spec import JobSpec, resolve_config
 
 
 @pytest.fixture
-def detector(tmp_path: Path) -> Any:
-    """A detector of a town on 4 x 3 tiles of 2 x 2 windows."""
+def spec(tmp_path: Path) -> JobSpec:
+    """A job of a town on 4 x 3 tiles of 2 x 2 windows."""
     image = write_town(tmp_path / "town.tif", draw_town(1500, 1300, seed=3))
     config = make_config(tmp_path, [image], segment={"num_threads": 2, "precision": "bf16"})
     spec = resolve_config(config)
     prepare_output(spec, fresh=True)
+    return spec
+
+
+@pytest.fixture
+def detector(spec: JobSpec) -> Any:
+    """A detector of the town."""
     made = TileDetector(spec, load_segmenter(spec))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def wide_detector(spec: JobSpec, tmp_path: Path) -> Any:
+    """One that reads three tiles at once and traces two, into a store of its own."""
+    engine = EngineConfig(read_threads=3, trace_threads=2)
+    config = with_options(spec.config, engine=engine, tile_store=str(tmp_path / "wide"))
+    wide = resolve_config(config)
+    prepare_output(wide, fresh=True)
+    made = TileDetector(wide, load_segmenter(wide))
     yield made
     made.close()
 
@@ -42,6 +61,13 @@ def _detect(detector: TileDetector, tiles: list[Tile]) -> dict[tuple[int, int, i
     found = {each.record.key: each for each in ended}
     assert len(found) == len(ended) == len(tiles)
     return found
+
+
+def _stored(detector: TileDetector) -> dict[str, bytes]:
+    files = (detector.store.root / "tiles").glob("*/*.arrow")
+    stored = {path.name: path.read_bytes() for path in files}
+    assert stored
+    return stored
 
 
 def _log(detector: TileDetector, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
@@ -227,3 +253,64 @@ def test_a_tile_that_killed_workers_is_tried_with_nothing_beside_it(
     statuses = [found[tile.zone, tile.row, tile.col].record.status for tile in tiles]
     assert statuses[2] == "failed"
     assert "failed" not in statuses[:2] + statuses[3:]
+
+
+def test_tiles_read_and_traced_at_once_are_those_of_one_after_the_other(
+    detector: TileDetector, wide_detector: TileDetector
+) -> None:
+    tiles = _tiles(detector)
+    one, many = _detect(detector, tiles), _detect(wide_detector, tiles)
+    assert list(one) == list(many) == [(tile.zone, tile.row, tile.col) for tile in tiles]
+    assert any(each.ref is not None and each.ref.num_pieces for each in one.values())
+    for key, each in one.items():
+        assert many[key].record == each.record
+        assert many[key].ref == each.ref
+    assert _stored(detector) == _stored(wide_detector)
+
+
+def test_three_tiles_are_read_at_once_and_no_fifth_before_the_first_is_through(
+    wide_detector: TileDetector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = _log(wide_detector, monkeypatch)
+    tiles = _tiles(wide_detector)
+    logged_read, together = detect.read_layers, threading.Barrier(3)
+
+    def read_with_others(spec: Any, shelf: Any, task: Any) -> Any:
+        if task.tile in tiles[:3]:
+            # Broken, and the tile failed, unless three threads come here.
+            together.wait(60)
+        return logged_read(spec, shelf, task)
+
+    monkeypatch.setattr(detect, "read_layers", read_with_others)
+    found = _detect(wide_detector, tiles)
+    assert {each.record.status for each in found.values()} == {"ok", "empty"}
+    for index in range(len(tiles) - 4):
+        assert log.index(("result", index)) < log.index(("read", index + 4))
+
+
+def test_where_three_are_read_at_once_a_tile_tried_alone_waits_for_the_others(
+    wide_detector: TileDetector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detector, tiles = wide_detector, _tiles(wide_detector)[:5]
+    beside = []
+
+    def isolated(spec: Any, tile: Tile) -> IsolatedOutcome:
+        beside.append([future.done() for _, future, _ in detector._reading])
+        return IsolatedOutcome(is_stored=False, reason="it died again")
+
+    read = detect.read_layers
+
+    def read_slowly(spec: Any, shelf: Any, task: Any) -> Any:
+        time.sleep(0.2)
+        return read(spec, shelf, task)
+
+    monkeypatch.setattr(detect, "detect_isolated", isolated)
+    monkeypatch.setattr(detect, "read_layers", read_slowly)
+    task = detector._task(tiles[0], is_isolated=False)
+    for _ in range(detect.ATTEMPTS_IN_COMPANY):
+        detector.store.mark_attempt(task.tile_hash)
+    found = _detect(detector, tiles)
+    assert beside == [[True, True]]
+    statuses = [found[tile.zone, tile.row, tile.col].record.status for tile in tiles]
+    assert statuses[0] == "failed"
+    assert "failed" not in statuses[1:]
