@@ -30,7 +30,7 @@ JARS = PROJECT / ".flink"
 FAULTY = Path(__file__).parent / "faulty_workers"
 POOL_HOST = "worker-pool"
 CACHE_MS = 4000
-START_S = 90
+START_S = 180
 # What Flink's own scripts pass to Java 17 (env.java.opts.all of its configuration).
 JAVA_OPTIONS = [
     "-XX:+UseSerialGC",
