@@ -10,8 +10,6 @@ so that boxes in clusters far from each other, as on both sides of the antimerid
 than boxes side by side.
 """
 
-import math
-
 import numba
 import numpy as np
 import numpy.typing as npt
@@ -76,8 +74,9 @@ def _cell_spans(
     for i in range(len(boxes)):
         for side in range(4):
             axis = side % 2
-            place = math.floor((boxes[i, side] - origin[axis]) / size[axis])
-            spans[i, side] = min(max(place, 0), shape[axis] - 1)
+            place = (boxes[i, side] - origin[axis]) / size[axis]
+            # Clipped before it is made an integer: far outside no integer would hold it.
+            spans[i, side] = int(min(max(place, 0.0), shape[axis] - 1.0))
     return spans
 
 

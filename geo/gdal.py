@@ -3,6 +3,7 @@
 import os
 
 import rasterio
+import rasterio._env
 from rasterio.session import DummySession
 
 from geo.object_path import gdal_s3_options
@@ -51,11 +52,17 @@ def is_local_file(path: str) -> bool:
 def share_cache(num_readers: int) -> None:
     """Make GDAL's cache large enough for threads that read images side by side.
 
+    Its size is the process's, not a thread's: what one thread sets and takes back would change it
+    under the others. So for several it is set here, once, and not for each read.
+
     Args:
-        num_readers: threads of this process; it is never made smaller.
+        num_readers: threads of this process; the cache is never made smaller.
     """
     global _num_readers
     _num_readers = max(_num_readers, num_readers)
+    if _num_readers > 1 and "GDAL_CACHEMAX" not in os.environ:
+        num_bytes = max(CACHE_BYTES, _num_readers * READER_CACHE_BYTES)
+        rasterio._env.set_gdal_config("GDAL_CACHEMAX", num_bytes)
 
 
 def gdal_env(path: str, *, is_alone: bool = False, is_kept: bool = False) -> rasterio.Env:
@@ -67,9 +74,7 @@ def gdal_env(path: str, *, is_alone: bool = False, is_kept: bool = False) -> ras
         is_kept: datasets opened within share what GDAL keeps of the file, and leave it there: for
             those that are closed before another dataset of the same file.
     """
-    options: dict[str, str | int] = {
-        "GDAL_CACHEMAX": max(CACHE_BYTES, _num_readers * READER_CACHE_BYTES)
-    }
+    options: dict[str, str | int] = {"GDAL_CACHEMAX": CACHE_BYTES} if _num_readers == 1 else {}
     if is_remote(path):
         options |= _REMOTE_DEFAULTS
         options |= gdal_s3_options()

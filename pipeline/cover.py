@@ -5,6 +5,7 @@ Everything is decided per core or per tile from the images' outlines alone, neve
 """
 
 import functools
+import threading
 from collections.abc import Iterator
 
 import numpy as np
@@ -36,6 +37,9 @@ class Cover:
         self._zone_aoi = functools.cache(self._make_zone_aoi)
         # Who lists tiles asks for the cores of each again.
         self._kept_core_mask = functools.lru_cache(maxsize=TILES_PER_CELL**2)(self._core_mask)
+        # GEOS ends the process when threads ask one prepared geometry at once; and what takes
+        # seconds to make for a zone is made once.
+        self._asking = threading.Lock()
 
     def zones(self) -> list[int]:
         """Zones that hold ground of the job, overlaps with their neighbours included."""
@@ -84,7 +88,8 @@ class Cover:
         Returns:
             bool, shape (tile_px / core_px, tile_px / core_px); not to be written to.
         """
-        return self._kept_core_mask(tile)
+        with self._asking:
+            return self._kept_core_mask(tile)
 
     def _core_mask(self, tile: Tile) -> npt.NDArray[np.bool_]:
         spec, window = self._spec, tile.window

@@ -283,6 +283,7 @@ class TileDetector:
         if task is None:
             # It has ended workers before, mostly for want of memory.
             yield from self._end_network()
+            # Nothing runs beside it; the pixels of tiles that were read ahead stay.
             wait([future for _, future, _ in self._reading])
             yield self._detect_alone(tile)
             return

@@ -23,8 +23,8 @@ class EngineConfig:
     min_ram: str | None = None
     """Least memory of a worker, such as 16GB."""
     read_threads: int | None = None
-    """Tiles that a worker reads at once; None: as many as its network needs beside it. Each takes
-    the memory of a tile's pixels."""
+    """Tiles that a worker reads at once for a bundle; None: as many as its network needs beside it.
+    Each takes the memory of a tile's pixels."""
     trace_threads: int | None = None
     """Tiles that a worker traces at once; None: likewise."""
 

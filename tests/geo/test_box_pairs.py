@@ -64,6 +64,23 @@ def test_size_and_distance_cost_no_cells():
     assert np.bincount(first).max() == len(boxes)
 
 
+@pytest.mark.parametrize("spread", [0.0, 1e-9, 1e-7])
+@pytest.mark.parametrize("height", [0.0, 1e-5])
+def test_points_and_lines_against_boxes_far_outside(spread: float, height: float):
+    rng = np.random.default_rng(1)
+    low = rng.random((200, 2)) * [spread, height]
+    points = np.concatenate([low, low], axis=1)
+    line = np.array([[-0.02, 0.0, 0.03, 0.0]])
+    houses = rng.random((200, 2)) * 0.05 - 0.02
+    houses = np.concatenate([houses, houses + 1e-4], axis=1)
+    world = np.array([[-180.0, -90.0, 180.0, 90.0], [1e300, 1e300, 1e301, 1e301]])
+    boxes = np.concatenate([points, line, houses, world])
+    for second in (points, line, boxes):
+        meets = (boxes[:, None, :2] <= second[None, :, 2:]).all(axis=2)
+        meets &= (second[None, :, :2] <= boxes[:, None, 2:]).all(axis=2)
+        np.testing.assert_array_equal(meeting_boxes(boxes, second), np.nonzero(meets))
+
+
 def test_boxes_of_all_sizes_in_far_clusters_meet_once_each():
     rng = np.random.default_rng(0)
     clusters = np.array([[0.0, 0.0], [359.8, 0.0], [359.8, 120.0]])

@@ -1,7 +1,12 @@
 """Which tiles and cores a job covers."""
 
+import json
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
+import rasterio
+from rasterio.warp import transform_bounds
 from running import make_config
 from synthetic import draw_town, write_town
 
@@ -85,3 +90,31 @@ def test_images_of_a_window_are_those_that_meet_it(tmp_path):
 def test_both_zones_see_the_ground_at_their_edge(tmp_path, lon_deg, zones):
     _, cover = _cover(tmp_path, (lon_deg, 0.4))
     assert sorted({tile.zone for tile in _tiles(cover)}) == zones
+
+
+def test_threads_that_ask_at_once_get_the_same_cores(tmp_path):
+    image = write_town(tmp_path / "town.tif", draw_town(1500, 1500, seed=1))
+    angle = np.linspace(0.0, 2.0 * np.pi, 2000)
+    with rasterio.open(image) as town:
+        west, south, east, north = transform_bounds(town.crs, 4326, *town.bounds)
+    radius = (east - west) * (0.3 + 0.1 * np.sin(40.0 * angle))
+    lon, lat = (west + east) / 2, (south + north) / 2
+    ring = np.stack([lon + radius * np.cos(angle), lat + radius * np.sin(angle)], axis=1).tolist()
+    aoi = tmp_path / "aoi.geojson"
+    aoi.write_text(json.dumps({"type": "Polygon", "coordinates": [[*ring[:-1], ring[0]]]}))
+    config = make_config(
+        tmp_path,
+        [image],
+        area_of_interest=str(aoi),
+        grid={"tile_px": 64, "max_building_m": 15.0, "aoi_margin_m": 1.0},
+        segment={"window_px": 64},
+    )
+    spec = resolve_config(config)
+    cover = Cover(spec)
+    tiles = _tiles(cover)
+    assert len(tiles) > 50
+    expected = [cover.core_mask(tile) for tile in tiles]
+    for _ in range(4):
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(Cover(spec).core_mask, tiles))
+        np.testing.assert_array_equal(found, expected)
