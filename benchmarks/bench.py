@@ -90,6 +90,9 @@ PARTS = (
     ),
     Part("warp", "Reading a real scene", ("warp.py", BANEPA), ("--repeats", "1")),
     Part(
+        "feeding", "What feeds a fast network", ("feeding.py", BANEPA, SHIPPED), ("--rounds", "1")
+    ),
+    Part(
         "trace",
         "Labelling, growing, tracing",
         ("trace.py", "--repeats", "50"),

@@ -42,7 +42,7 @@ def pick_side_threads(config: EngineConfig, *, num_cores: int, is_on_cpu: bool) 
     """Threads as configured, else as many as keep the network busy.
 
     A window of the shipped network takes a core 0.6 s on a CPU, 0.05 s of reading and 0.02 s of
-    tracing: one thread of either serves some cores. A GPU takes windows a hundred times as fast; it
+    tracing: one thread of either serves some cores. A GPU takes windows faster than that; it
     gets half of the cores for reading and a quarter for tracing, up to `MAX_READING` and
     `MAX_TRACING`, and two processes on one GPU, which would hold the network twice, are not needed.
 
